@@ -1,0 +1,2 @@
+//! The programs of qmail.
+#![forbid(unsafe_code)]

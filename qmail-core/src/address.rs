@@ -1,0 +1,256 @@
+//! Envelope addresses in the form that the queue keeps: unquoted octets, split at the last `@`.
+
+use std::fmt;
+
+use bytes::Bytes;
+
+use crate::Escaped;
+
+/// Longest address in octets that the queue takes (qmail-queue(8): 1003 and more are refused).
+pub const ADDRESS_OCTETS_MAX: usize = 1002;
+
+/// An envelope address: `local@domain`, unquoted, 8-bit.
+///
+/// The domain is what follows the **last** `@`; an address without `@` is a local part alone, at the host that
+/// control/envnoathost names. `"a b"@c` on the wire is `a b@c` here; [`Address::quoted`] goes back (RFC 5321
+/// section 4.1.2). Cheap to clone.
+///
+/// ```
+/// use qmail_core::Address;
+/// let address = Address::new("a@b@example.org")?;
+/// assert_eq!(address.local_part(), b"a@b");
+/// assert_eq!(address.domain(), Some(&b"example.org"[..]));
+/// assert_eq!(address.quoted(), b"\"a@b\"@example.org");
+/// # Ok::<(), qmail_core::AddressError>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Address(Bytes);
+
+/// Why octets are no [`Address`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AddressError {
+    /// More than [`ADDRESS_OCTETS_MAX`] octets.
+    #[error("address is longer than {ADDRESS_OCTETS_MAX} octets")]
+    TooLong,
+    /// A NUL inside: it ends a record of the queue's files.
+    #[error("address contains a NUL octet")]
+    Nul,
+}
+
+impl Address {
+    /// Takes the octets as they are.
+    ///
+    /// # Errors
+    ///
+    /// Only what the queue's file format cannot carry is refused: a NUL, or more than [`ADDRESS_OCTETS_MAX`] octets.
+    pub fn new(octets: impl Into<Bytes>) -> Result<Self, AddressError> {
+        let octets = octets.into();
+        if octets.len() > ADDRESS_OCTETS_MAX {
+            return Err(AddressError::TooLong);
+        }
+        if memchr::memchr(0, &octets).is_some() {
+            return Err(AddressError::Nul);
+        }
+        Ok(Self(octets))
+    }
+
+    /// The whole address, unquoted.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// What precedes the last `@`; everything if there is none.
+    pub fn local_part(&self) -> &[u8] {
+        self.split().0
+    }
+
+    /// What follows the last `@`, if there is one. May be empty.
+    pub fn domain(&self) -> Option<&[u8]> {
+        self.split().1
+    }
+
+    /// Both halves at once, as [`Address::local_part`] and [`Address::domain`] give them.
+    pub fn split(&self) -> (&[u8], Option<&[u8]>) {
+        match memchr::memrchr(b'@', &self.0) {
+            Some(at) => (&self.0[..at], Some(&self.0[at + 1..])),
+            None => (&self.0, None),
+        }
+    }
+
+    /// The form for SMTP commands and header fields: the local part quoted when its octets ask for it, the domain
+    /// as it is (RFC 5321 section 4.1.2).
+    pub fn quoted(&self) -> Vec<u8> {
+        let (local, domain) = self.split();
+        let mut sink = Vec::with_capacity(self.0.len() + 8);
+        if self.0.is_empty() {
+            return sink;
+        }
+        quote_local_part(local, &mut sink);
+        if let Some(domain) = domain {
+            sink.push(b'@');
+            sink.extend_from_slice(domain);
+        }
+        sink
+    }
+}
+
+/// Writes a local part, in quotes if it is empty, starts or ends with a dot, has two dots in a row, or holds any octet
+/// beyond RFC 5321's atext. Inside quotes only CR, LF, `"` and `\` get a backslash.
+fn quote_local_part(local: &[u8], sink: &mut Vec<u8>) {
+    let plain = !local.is_empty()
+        && local.first() != Some(&b'.')
+        && local.last() != Some(&b'.')
+        && local.iter().all(|&octet| octet == b'.' || is_atext(octet))
+        && memchr::memmem::find(local, b"..").is_none();
+    if plain {
+        sink.extend_from_slice(local);
+        return;
+    }
+    sink.push(b'"');
+    for &octet in local {
+        if matches!(octet, b'\r' | b'\n' | b'"' | b'\\') {
+            sink.push(b'\\');
+        }
+        sink.push(octet);
+    }
+    sink.push(b'"');
+}
+
+/// RFC 5321 section 4.1.2 by way of RFC 5322 section 3.2.3.
+fn is_atext(octet: u8) -> bool {
+    octet.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~".contains(&octet)
+}
+
+impl AsRef<[u8]> for Address {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl From<Address> for Bytes {
+    fn from(address: Address) -> Self {
+        address.0
+    }
+}
+
+/// Escaped for logs, unquoted.
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Escaped(&self.0).fmt(f)
+    }
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "<{self}>")
+    }
+}
+
+/// Where a bounce goes: nowhere, or to an address (RFC 5321 section 4.5.5).
+///
+/// qmail's special senders are addresses: `#@[]` marks a double bounce, `list-@host-@[]` asks for one sender per
+/// recipient (VERP).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub enum ReversePath {
+    /// `<>`: the message is a bounce itself, and may not cause another.
+    #[default]
+    Null,
+    /// An address that bounces go to.
+    Address(Address),
+}
+
+impl ReversePath {
+    /// An empty string is [`ReversePath::Null`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Address::new`].
+    pub fn new(octets: impl Into<Bytes>) -> Result<Self, AddressError> {
+        let octets = octets.into();
+        if octets.is_empty() {
+            Ok(Self::Null)
+        } else {
+            Address::new(octets).map(Self::Address)
+        }
+    }
+
+    /// The unquoted octets; empty for [`ReversePath::Null`].
+    pub fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Null => b"",
+            Self::Address(address) => address.as_bytes(),
+        }
+    }
+
+    /// As [`Address::quoted`]; empty for [`ReversePath::Null`].
+    pub fn quoted(&self) -> Vec<u8> {
+        match self {
+            Self::Null => Vec::new(),
+            Self::Address(address) => address.quoted(),
+        }
+    }
+
+    /// Whether this is `<>`.
+    pub fn is_null(&self) -> bool {
+        matches!(self, Self::Null)
+    }
+}
+
+impl From<Address> for ReversePath {
+    fn from(address: Address) -> Self {
+        if address.as_bytes().is_empty() {
+            Self::Null
+        } else {
+            Self::Address(address)
+        }
+    }
+}
+
+/// Escaped for logs, unquoted, without angle brackets.
+impl fmt::Display for ReversePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Escaped(self.as_bytes()).fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quoting_follows_the_local_part() {
+        for (plain, quoted) in [
+            ("", ""),
+            ("a", "a"),
+            ("a@b", "a@b"),
+            ("a b@c", "\"a b\"@c"),
+            (".a@c", "\".a\"@c"),
+            ("a.@c", "\"a.\"@c"),
+            ("a..b@c", "\"a..b\"@c"),
+            ("a.b@c d", "a.b@c d"),
+            ("@c", "\"\"@c"),
+            ("q\"\\@c", "\"q\\\"\\\\\"@c"),
+            ("a\nb@c", "\"a\\\nb\"@c"),
+            ("{~`}@c", "{~`}@c"),
+        ] {
+            let address = Address::new(plain).expect("short and without NUL");
+            assert_eq!(address.quoted(), quoted.as_bytes(), "{plain:?}");
+        }
+        assert_eq!(
+            Address::new(&b"\xe9@c"[..]).unwrap().quoted(),
+            b"\"\xe9\"@c"
+        );
+    }
+
+    #[test]
+    fn the_queue_format_sets_the_limits() {
+        assert!(Address::new(vec![b'a'; ADDRESS_OCTETS_MAX]).is_ok());
+        assert_eq!(
+            Address::new(vec![b'a'; ADDRESS_OCTETS_MAX + 1]),
+            Err(AddressError::TooLong)
+        );
+        assert_eq!(Address::new(&b"a\0b"[..]), Err(AddressError::Nul));
+        assert!(ReversePath::new("").unwrap().is_null());
+    }
+}

@@ -1,0 +1,35 @@
+//! What every part of a mail system shares, free of files, sockets, clocks and threads.
+//!
+//! | to | use |
+//! |---|---|
+//! | hold an address or an envelope | [`Address`], [`ReversePath`], [`Envelope`] |
+//! | answer an SMTP command | [`Reply`], [`EnhancedStatus`] |
+//! | say what became of a recipient | [`Outcome`], [`Report`] |
+//! | drive a protocol machine | [`Machine`], and with feature `tokio` the [`pump`] |
+//! | be a place that mail is delivered to | [`Delivery`] |
+//! | be a place that new mail is handed to | [`Submit`], [`Draft`] |
+//!
+//! Everything is octets: mail is 8-bit, and no type here is a `String` where a peer chooses the content.
+#![forbid(unsafe_code)]
+
+mod address;
+mod content;
+mod delivery;
+mod envelope;
+mod escape;
+mod machine;
+mod outcome;
+#[cfg(feature = "tokio")]
+pub mod pump;
+mod reply;
+mod submit;
+
+pub use address::{ADDRESS_OCTETS_MAX, Address, AddressError, ReversePath};
+pub use content::{Body, CHUNK_OCTETS_MAX, Content, MemoryContent};
+pub use delivery::{Delivery, Destination, Job};
+pub use envelope::Envelope;
+pub use escape::Escaped;
+pub use machine::{Machine, Question};
+pub use outcome::{Outcome, REPORT_OCTETS_MAX, Report};
+pub use reply::{EnhancedStatus, Reply, ReplyStyle, StatusClass};
+pub use submit::{Draft, Origin, Receipt, Submit, SubmitError};

@@ -1,0 +1,201 @@
+//! The one pump that moves octets between any [`Machine`] and any stream.
+//!
+//! It reads nothing while the machine waits for an answer, so a slow owner slows its peer and nobody else. It holds no
+//! read buffer while a connection is idle: an idle session costs what its machine costs.
+
+use std::future::poll_fn;
+use std::io;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::time::{Sleep, sleep_until, timeout_at};
+
+use crate::Machine;
+
+/// Octets read at a time. They live on the stack during a read and are not kept between reads.
+const READ_OCTETS: usize = 32 * 1024;
+
+/// Drives one machine over one stream.
+///
+/// ```no_run
+/// # use qmail_core::{Machine, pump::Pump};
+/// # async fn example<M: Machine>(machine: M, stream: tokio::io::DuplexStream) -> std::io::Result<()> {
+/// let mut pump = Pump::new(machine, stream, std::time::Instant::now);
+/// while let Some(event) = pump.next_event().await? {
+///     // Settle the event's question, if it has one, through `pump.machine()`.
+///     # let _ = event;
+/// }
+/// # Ok(()) }
+/// ```
+pub struct Pump<M, S> {
+    machine: M,
+    stream: S,
+    now: fn() -> Instant,
+    /// Octets that were read and that the machine has not taken yet: only while it waits for an answer.
+    pending: Vec<u8>,
+    taken: usize,
+    transmit: Vec<u8>,
+    timer: Option<Pin<Box<Sleep>>>,
+    ended: bool,
+}
+
+impl<M: Machine, S: AsyncRead + AsyncWrite + Unpin> Pump<M, S> {
+    /// `now` is the clock, as everywhere an argument: `Instant::now` in a program.
+    pub fn new(machine: M, stream: S, now: fn() -> Instant) -> Self {
+        Self {
+            machine,
+            stream,
+            now,
+            pending: Vec::new(),
+            taken: 0,
+            transmit: Vec::new(),
+            timer: None,
+            ended: false,
+        }
+    }
+
+    /// The machine, to answer its questions.
+    pub fn machine(&mut self) -> &mut M {
+        &mut self.machine
+    }
+
+    /// Gives both back, for instance to start TLS. Octets that were read and not taken are dropped: what a peer sent before
+    /// a handshake must not survive it (RFC 3207 section 4.2).
+    pub fn into_parts(self) -> (M, S) {
+        (self.machine, self.stream)
+    }
+
+    /// Runs the conversation until the machine has something to tell; `None` once it is over and all is sent.
+    ///
+    /// # Errors
+    ///
+    /// A broken connection, after the machine was told of it and its last events were given out; or a question of the
+    /// machine that was left unanswered while its peer had more to say.
+    pub async fn next_event(&mut self) -> io::Result<Option<M::Event>> {
+        loop {
+            if let Some(event) = self.machine.poll_event() {
+                return Ok(Some(event));
+            }
+            if self.offer_pending() {
+                continue;
+            }
+            if self.machine.poll_transmit(&mut self.transmit) || !self.transmit.is_empty() {
+                if let Err(error) = self.send().await {
+                    self.fail(error)?;
+                }
+                continue;
+            }
+            if self.machine.is_closed() {
+                let _ = self.stream.shutdown().await;
+                return Ok(None);
+            }
+            if self.taken < self.pending.len() {
+                return Err(io::Error::other(
+                    "the machine waits for an answer to its question",
+                ));
+            }
+            match self.read().await {
+                Ok(Waited::Octets) => {}
+                Ok(Waited::Eof) => {
+                    self.ended = true;
+                    self.machine.handle_eof((self.now)());
+                }
+                Ok(Waited::Deadline) => self.machine.handle_deadline((self.now)()),
+                Err(error) => self.fail(error)?,
+            }
+        }
+    }
+
+    /// Offers what is left of an earlier read; `true` if the machine took some.
+    fn offer_pending(&mut self) -> bool {
+        if self.taken == self.pending.len() {
+            return false;
+        }
+        let taken = self
+            .machine
+            .receive((self.now)(), &self.pending[self.taken..]);
+        self.taken += taken;
+        if self.taken == self.pending.len() {
+            self.pending = Vec::new();
+            self.taken = 0;
+        }
+        taken > 0
+    }
+
+    /// Sends what waits, for at most as long as the machine would wait for its peer.
+    async fn send(&mut self) -> io::Result<()> {
+        let write = async {
+            self.stream.write_all(&self.transmit).await?;
+            self.stream.flush().await
+        };
+        match self.machine.deadline() {
+            Some(deadline) => timeout_at(deadline.into(), write)
+                .await
+                .map_err(|_| io::ErrorKind::TimedOut)??,
+            None => write.await?,
+        }
+        // An idle session should not keep the room of its longest reply.
+        if self.transmit.capacity() > 4096 {
+            self.transmit = Vec::new();
+        } else {
+            self.transmit.clear();
+        }
+        Ok(())
+    }
+
+    /// Tells the machine that its peer is gone; its last events still come out before the error does.
+    fn fail(&mut self, error: io::Error) -> io::Result<()> {
+        self.transmit = Vec::new();
+        if self.ended {
+            return Err(error);
+        }
+        self.ended = true;
+        self.pending = Vec::new();
+        self.taken = 0;
+        self.machine.handle_eof((self.now)());
+        Ok(())
+    }
+
+    async fn read(&mut self) -> io::Result<Waited> {
+        if self.ended {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        match (self.machine.deadline(), &mut self.timer) {
+            (Some(deadline), Some(timer)) if timer.deadline() != deadline.into() => {
+                timer.as_mut().reset(deadline.into());
+            }
+            (Some(deadline), timer @ None) => *timer = Some(Box::pin(sleep_until(deadline.into()))),
+            (None, timer) => *timer = None,
+            _ => {}
+        }
+        poll_fn(|context| self.poll_read(context)).await
+    }
+
+    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Waited>> {
+        let mut room = [const { MaybeUninit::uninit() }; READ_OCTETS];
+        let mut buffer = ReadBuf::uninit(&mut room);
+        if let Poll::Ready(result) = Pin::new(&mut self.stream).poll_read(context, &mut buffer) {
+            result?;
+            let octets = buffer.filled();
+            if octets.is_empty() {
+                return Poll::Ready(Ok(Waited::Eof));
+            }
+            let taken = self.machine.receive((self.now)(), octets);
+            self.pending.extend_from_slice(&octets[taken..]);
+            return Poll::Ready(Ok(Waited::Octets));
+        }
+        match &mut self.timer {
+            Some(timer) => timer.as_mut().poll(context).map(|()| Ok(Waited::Deadline)),
+            None => Poll::Pending,
+        }
+    }
+}
+
+enum Waited {
+    Octets,
+    Eof,
+    Deadline,
+}

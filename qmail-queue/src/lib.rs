@@ -1,0 +1,16 @@
+//! A mail queue that loses nothing: a [`Spool`] keeps messages, a scheduler says when to try, an engine joins them to
+//! deliveries.
+#![forbid(unsafe_code)]
+
+mod clock;
+mod disk;
+mod spool;
+mod workers;
+
+pub use clock::{Clock, Now};
+pub use disk::{Disk, DiskFile, Stat};
+pub use spool::{
+    Channel, Committed, Entry, Found, Incoming, MessageId, Position, Recipient, Routed, Settled,
+    Spool, SpoolDraft, SpoolError,
+};
+pub use workers::Workers;
