@@ -1,0 +1,3 @@
+//! The programs, one file each. The table that names them is in `applet.rs`.
+
+pub(crate) mod links;
