@@ -6,6 +6,8 @@
 //! | answer an SMTP command | [`Reply`], [`EnhancedStatus`] |
 //! | say what became of a recipient | [`Outcome`], [`Report`] |
 //! | drive a protocol machine | [`Machine`], and with feature `tokio` the [`pump`] |
+//! | read control files | [`control`] |
+//! | route by domain, match rcpthosts | [`route`] |
 //! | be a place that mail is delivered to | [`Delivery`] |
 //! | be a place that new mail is handed to | [`Submit`], [`Draft`] |
 //!
@@ -13,7 +15,9 @@
 #![forbid(unsafe_code)]
 
 mod address;
+pub mod cdb;
 mod content;
+pub mod control;
 mod delivery;
 mod envelope;
 mod escape;
@@ -22,6 +26,7 @@ mod outcome;
 #[cfg(feature = "tokio")]
 pub mod pump;
 mod reply;
+pub mod route;
 mod submit;
 
 pub use address::{ADDRESS_OCTETS_MAX, Address, AddressError, ReversePath};
