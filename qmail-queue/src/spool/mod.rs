@@ -52,6 +52,13 @@ pub trait Spool: Send + Sync {
     /// The message is still incoming.
     async fn route(&self, id: MessageId, routed: Routed) -> Result<(), SpoolError>;
 
+    /// Reads the sender of a routed message.
+    ///
+    /// # Errors
+    ///
+    /// A failed read, or a damaged record.
+    async fn sender(&self, id: MessageId) -> Result<ReversePath, SpoolError>;
+
     /// Reads up to `max` recipients of a channel, from `from` on ([`Position::START`] for the first). Fewer than `max`
     /// means that there are no more.
     ///
