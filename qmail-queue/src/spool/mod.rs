@@ -9,6 +9,11 @@
 //! | routed | [`Spool::route`] | text, sender, birth, recipients for each channel, marks, failure notes |
 //! | gone | [`Spool::remove`] | |
 
+mod memory;
+mod received;
+
+pub use memory::MemorySpool;
+
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -302,7 +307,7 @@ pub struct Settled {
 }
 
 impl Settled {
-    #[expect(dead_code, reason = "used by the engine")]
+    #[cfg_attr(not(test), expect(dead_code, reason = "used by the engine"))]
     pub(crate) fn new(id: MessageId) -> Self {
         Self { id }
     }
