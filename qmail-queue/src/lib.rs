@@ -10,7 +10,7 @@ mod workers;
 pub use clock::{Clock, Now};
 pub use disk::{Disk, DiskFile, Stat};
 pub use spool::{
-    Channel, Committed, Entry, Found, Incoming, MessageId, Position, Recipient, Routed, Settled,
-    Spool, SpoolDraft, SpoolError,
+    Channel, Committed, Entry, Found, Incoming, MemorySpool, MessageId, Position, Recipient,
+    Routed, Settled, Spool, SpoolDraft, SpoolError,
 };
 pub use workers::Workers;

@@ -9,6 +9,11 @@
 //! | routed | [`Spool::route`] | text, sender, birth, recipients for each channel, marks, failure notes |
 //! | gone | [`Spool::remove`] | |
 
+mod memory;
+mod received;
+
+pub use memory::MemorySpool;
+
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -51,6 +56,13 @@ pub trait Spool: Send + Sync {
     ///
     /// The message is still incoming.
     async fn route(&self, id: MessageId, routed: Routed) -> Result<(), SpoolError>;
+
+    /// Reads the sender of a routed message.
+    ///
+    /// # Errors
+    ///
+    /// A failed read, or a damaged record.
+    async fn sender(&self, id: MessageId) -> Result<ReversePath, SpoolError>;
 
     /// Reads up to `max` recipients of a channel, from `from` on ([`Position::START`] for the first). Fewer than `max`
     /// means that there are no more.
@@ -295,7 +307,7 @@ pub struct Settled {
 }
 
 impl Settled {
-    #[expect(dead_code, reason = "used by the engine")]
+    #[cfg_attr(not(test), expect(dead_code, reason = "used by the engine"))]
     pub(crate) fn new(id: MessageId) -> Self {
         Self { id }
     }
