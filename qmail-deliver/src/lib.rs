@@ -1,2 +1,19 @@
-//! skeleton
+//! Where mail goes: into Maildirs of this host, or by SMTP to another.
+//!
+//! | to | use |
+//! |---|---|
+//! | say who local addresses belong to | [`UserDirectory`]: [`FixedUsers`], or your own |
+//! | ask the domain name system | [`Resolver`]: [`HickoryResolver`], [`FixedResolver`], or your own |
+//!
+//! Everything runs on a tokio runtime that the caller brings. Nothing here knows a queue: what is tried again, and when, is
+//! decided by who calls.
 #![forbid(unsafe_code)]
+
+mod resolver;
+mod users;
+
+pub use resolver::{
+    ANSWERS_MAX, FixedResolver, HickoryResolver, LookupError, MailExchanger, Resolver,
+    ResolverError,
+};
+pub use users::{FixedUsers, User, UserDirectory, UserError};
