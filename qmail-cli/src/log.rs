@@ -119,7 +119,10 @@ fn write_all(shared: &Shared, mut sink: impl Write) {
         let (lost, closed) = (std::mem::take(&mut state.lost), state.closed);
         drop(state);
         if lost > 0 {
-            let _ = writeln!(batch, "warning: {lost} log lines lost, the log is not read fast enough");
+            let _ = writeln!(
+                batch,
+                "warning: {lost} log lines lost, the log is not read fast enough"
+            );
         }
         // A log that nobody can read any more is no reason to stop the mail.
         if !batch.is_empty() {

@@ -118,7 +118,9 @@ pub(crate) fn line(name: &str, secret: &str) -> io::Result<String> {
 /// The system has no random numbers.
 pub(crate) fn new_secret() -> io::Result<String> {
     let mut random = [0; SECRET_OCTETS];
-    SysRng.try_fill_bytes(&mut random).map_err(io::Error::other)?;
+    SysRng
+        .try_fill_bytes(&mut random)
+        .map_err(io::Error::other)?;
     // 32 letters: every value of five bits is one, so that all are equally likely.
     Ok(random
         .iter()

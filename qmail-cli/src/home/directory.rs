@@ -83,7 +83,10 @@ impl Directory {
         };
         let mut warnings = Vec::new();
         let value = control::integer(&file, &mut warnings);
-        let digits = file.iter().take_while(|octet| octet.is_ascii_digit()).count();
+        let digits = file
+            .iter()
+            .take_while(|octet| octet.is_ascii_digit())
+            .count();
         let glued = !matches!(file.get(digits), None | Some(b' ' | b'\t' | b'\r' | b'\n'));
         match (value, warnings.pop()) {
             (Some(value), None) => Ok(value),
@@ -139,13 +142,13 @@ impl Directory {
         let Some(file) = self.file(name)? else {
             return Ok(None);
         };
-        Cdb::new(Bytes::from(file)).map(Some).map_err(|error| {
-            ControlError::Bad {
+        Cdb::new(Bytes::from(file))
+            .map(Some)
+            .map_err(|error| ControlError::Bad {
                 path: self.path(name),
                 value: error.to_string(),
                 remedy: "make it again with qmail-newmrh",
-            }
-        })
+            })
     }
 
     pub(crate) fn warn(&mut self, name: &str, warning: &dyn std::fmt::Display) {

@@ -7,7 +7,7 @@ mod directory;
 use std::path::{Path, PathBuf};
 
 pub(crate) use controls::Controls;
-pub(crate) use create::{Created, CreateError, create};
+pub(crate) use create::{CreateError, Created, create};
 pub(crate) use directory::ControlError;
 
 /// Where a home is when nobody says otherwise.
@@ -21,7 +21,11 @@ impl Home {
     /// `--home` if given, else `QMAIL_HOME`, else `default`, else `/var/qmail`.
     pub(crate) fn choose(option: Option<PathBuf>, default: Option<&str>) -> Self {
         let home = option
-            .or_else(|| std::env::var_os("QMAIL_HOME").filter(|home| !home.is_empty()).map(PathBuf::from))
+            .or_else(|| {
+                std::env::var_os("QMAIL_HOME")
+                    .filter(|home| !home.is_empty())
+                    .map(PathBuf::from)
+            })
             .unwrap_or_else(|| PathBuf::from(default.unwrap_or(DEFAULT)));
         // An absolute path stays right when somebody changes the directory, and says more in an error.
         Self(std::path::absolute(&home).unwrap_or(home))

@@ -51,7 +51,8 @@ impl Gate {
     /// Changes the limits. Sessions that are there stay.
     pub(crate) fn set_limits(&self, all_max: usize, per_address_max: usize) {
         self.all_max.store(all_max, Ordering::Relaxed);
-        self.per_address_max.store(per_address_max, Ordering::Relaxed);
+        self.per_address_max
+            .store(per_address_max, Ordering::Relaxed);
     }
 
     /// Lets one in from `address`. `trusted` addresses are only limited in all.

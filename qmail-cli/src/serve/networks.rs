@@ -22,9 +22,7 @@ impl Networks {
     /// # Errors
     ///
     /// The first entry that is none of these.
-    pub(crate) fn parse<'a>(
-        lines: impl IntoIterator<Item = &'a [u8]>,
-    ) -> Result<Self, &'a [u8]> {
+    pub(crate) fn parse<'a>(lines: impl IntoIterator<Item = &'a [u8]>) -> Result<Self, &'a [u8]> {
         lines
             .into_iter()
             .map(|line| Network::parse(line).ok_or(line))
@@ -63,7 +61,8 @@ impl Network {
         let mut octets = [0; 4];
         let mut count = 0;
         for part in prefix.split('.') {
-            *octets.get_mut(count).filter(|_| count < 3)? = part.parse().ok()?;
+            let digits = !part.is_empty() && part.bytes().all(|octet| octet.is_ascii_digit());
+            *octets.get_mut(count).filter(|_| digits && count < 3)? = part.parse().ok()?;
             count += 1;
         }
         Some(Self {
@@ -142,17 +141,14 @@ mod tests {
             "1.2.3.4.",
             "1.2.3.",
             "300.",
+            "+10.",
             ".",
             "10.0.0",
             "::/129",
             "127.0.0.1 # me",
         ] {
             let good = line == "1.2.3.";
-            assert_eq!(
-                Networks::parse([line.as_bytes()]).is_ok(),
-                good,
-                "{line}"
-            );
+            assert_eq!(Networks::parse([line.as_bytes()]).is_ok(), good, "{line}");
         }
     }
 }
