@@ -8,6 +8,9 @@
 //! | drive a protocol machine | [`Machine`], and with feature `tokio` the [`pump`] |
 //! | read control files | [`control`] |
 //! | route by domain, match rcpthosts | [`route`] |
+//! | write dates and Received fields | [`header`] |
+//! | expand and strip variable return paths | [`verp`] |
+//! | write and read bounces | [`bounce`] |
 //! | be a place that mail is delivered to | [`Delivery`] |
 //! | be a place that new mail is handed to | [`Submit`], [`Draft`] |
 //!
@@ -15,12 +18,14 @@
 #![forbid(unsafe_code)]
 
 mod address;
+pub mod bounce;
 pub mod cdb;
 mod content;
 pub mod control;
 mod delivery;
 mod envelope;
 mod escape;
+pub mod header;
 mod machine;
 mod outcome;
 #[cfg(feature = "tokio")]
@@ -28,6 +33,7 @@ pub mod pump;
 mod reply;
 pub mod route;
 mod submit;
+pub mod verp;
 
 pub use address::{ADDRESS_OCTETS_MAX, Address, AddressError, ReversePath};
 pub use content::{Body, CHUNK_OCTETS_MAX, Content, MemoryContent};
@@ -38,3 +44,5 @@ pub use machine::{Machine, Question};
 pub use outcome::{Outcome, REPORT_OCTETS_MAX, Report};
 pub use reply::{EnhancedStatus, Reply, ReplyStyle, StatusClass};
 pub use submit::{Draft, Origin, Receipt, Submit, SubmitError};
+
+use address::quote_local_part;
