@@ -148,6 +148,9 @@ pub enum Problem {
     /// The line is ignored.
     #[error("line without a colon is ignored; write KEY:VALUE")]
     NoColon,
+    /// The file is refused (users/assign).
+    #[error("not seven colons; write =LOCAL:USER:UID:GID:HOME:DASH:EXT:")]
+    BadAssignment,
     /// The port is ignored, 25 is used.
     #[error("port is no number from 1 to 65535, using 25; write HOST:RELAY:PORT")]
     BadPort,

@@ -11,6 +11,8 @@
 //! | write dates and Received fields | [`header`] |
 //! | expand and strip variable return paths | [`verp`] |
 //! | write and read bounces | [`bounce`] |
+//! | find the user of a local address | [`users`], [`cdb`] |
+//! | frame octets for QMTP and QMQP | [`netstring`] |
 //! | be a place that mail is delivered to | [`Delivery`] |
 //! | be a place that new mail is handed to | [`Submit`], [`Draft`] |
 //!
@@ -22,17 +24,20 @@ pub mod bounce;
 pub mod cdb;
 mod content;
 pub mod control;
+mod decimal;
 mod delivery;
 mod envelope;
 mod escape;
 pub mod header;
 mod machine;
+pub mod netstring;
 mod outcome;
 #[cfg(feature = "tokio")]
 pub mod pump;
 mod reply;
 pub mod route;
 mod submit;
+pub mod users;
 pub mod verp;
 
 pub use address::{ADDRESS_OCTETS_MAX, Address, AddressError, ReversePath};

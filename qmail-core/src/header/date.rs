@@ -2,6 +2,8 @@
 //!
 //! Years are not limited to what 32 bits hold. No time zone table is used: who wants local time passes an offset.
 
+use crate::decimal::push_decimal;
+
 /// A moment of the Gregorian calendar.
 ///
 /// ```
@@ -181,23 +183,11 @@ fn push_two(sink: &mut Vec<u8>, number: u8) {
     sink.extend_from_slice(&[b'0' + number / 10 % 10, b'0' + number % 10]);
 }
 
-/// Appends a number in decimal.
-pub(crate) fn push_number(sink: &mut Vec<u8>, number: i64) {
+fn push_number(sink: &mut Vec<u8>, number: i64) {
     if number < 0 {
         sink.push(b'-');
     }
-    let mut digits = [0; 20];
-    let mut start = digits.len();
-    let mut rest = number.unsigned_abs();
-    loop {
-        start -= 1;
-        digits[start] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
-    sink.extend_from_slice(&digits[start..]);
+    push_decimal(sink, number.unsigned_abs());
 }
 
 #[cfg(test)]

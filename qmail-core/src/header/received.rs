@@ -1,7 +1,8 @@
 //! Received fields: the trace that every program leaves on the messages it takes.
 
-use super::date::{push_number, write_date};
+use super::date::write_date;
 use crate::Origin;
+use crate::decimal::push_decimal;
 
 /// Appends the line that the queue puts in front of a message: `Received: (qmail PID invoked by uid N); DATE`.
 ///
@@ -13,14 +14,14 @@ use crate::Origin;
 /// ```
 pub fn write_queue_field(pid: u32, origin: Origin, seconds: u64, sink: &mut Vec<u8>) {
     sink.extend_from_slice(b"Received: (qmail ");
-    push_number(sink, i64::from(pid));
+    push_decimal(sink, u64::from(pid));
     match origin {
         Origin::Network => sink.extend_from_slice(b" invoked from network"),
         Origin::Bounce => sink.extend_from_slice(b" invoked for bounce"),
         Origin::Alias => sink.extend_from_slice(b" invoked by alias"),
         Origin::Uid(uid) => {
             sink.extend_from_slice(b" invoked by uid ");
-            push_number(sink, i64::from(uid));
+            push_decimal(sink, u64::from(uid));
         }
     }
     sink.extend_from_slice(b"); ");
