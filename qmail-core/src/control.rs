@@ -2,7 +2,7 @@
 //!
 //! There are three kinds of file (qmail-control(5)), and each reads the same in every program:
 //!
-//! * a *line*: the first line, trailing spaces and tabs cut ([`line`]);
+//! * a *line*: the first line, trailing spaces and tabs cut ([`line()`]);
 //! * an *integer*: the digits at the start of that line ([`integer`]);
 //! * a *list*: every line, trailing spaces and tabs cut, empty lines and lines that start with `#` skipped ([`list`]).
 //!   Two kinds of list are looked up by key: a [`Set`] of names, and a [`Map`] whose lines are `key:value`.

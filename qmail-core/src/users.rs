@@ -124,10 +124,10 @@ impl Assignments {
         key.pop();
         loop {
             let last = key[key.len() - 1];
-            if key.len() == 1 || self.wildcards.contains(&last) {
-                if let Some(record) = self.cdb.get(&key)? {
-                    return assignment(record, &local_part[key.len() - 1..], local_part).map(Some);
-                }
+            if (key.len() == 1 || self.wildcards.contains(&last))
+                && let Some(record) = self.cdb.get(&key)?
+            {
+                return assignment(record, &local_part[key.len() - 1..], local_part).map(Some);
             }
             if key.len() == 1 {
                 return Ok(None);
