@@ -2,7 +2,7 @@
 //!
 //! There are three kinds of file (qmail-control(5)), and each reads the same in every program:
 //!
-//! * a *line*: the first line, trailing spaces and tabs cut ([`line`]);
+//! * a *line*: the first line, trailing spaces and tabs cut ([`line()`]);
 //! * an *integer*: the digits at the start of that line ([`integer`]);
 //! * a *list*: every line, trailing spaces and tabs cut, empty lines and lines that start with `#` skipped ([`list`]).
 //!   Two kinds of list are looked up by key: a [`Set`] of names, and a [`Map`] whose lines are `key:value`.
@@ -148,6 +148,9 @@ pub enum Problem {
     /// The line is ignored.
     #[error("line without a colon is ignored; write KEY:VALUE")]
     NoColon,
+    /// The file is refused (users/assign).
+    #[error("not seven colons; write =LOCAL:USER:UID:GID:HOME:DASH:EXT:")]
+    BadAssignment,
     /// The port is ignored, 25 is used.
     #[error("port is no number from 1 to 65535, using 25; write HOST:RELAY:PORT")]
     BadPort,

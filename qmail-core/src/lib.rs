@@ -8,6 +8,11 @@
 //! | drive a protocol machine | [`Machine`], and with feature `tokio` the [`pump`] |
 //! | read control files | [`control`] |
 //! | route by domain, match rcpthosts | [`route`] |
+//! | write dates and Received fields | [`header`] |
+//! | expand and strip variable return paths | [`verp`] |
+//! | write and read bounces | [`bounce`] |
+//! | find the user of a local address | [`users`], [`cdb`] |
+//! | frame octets for QMTP and QMQP | [`netstring`] |
 //! | be a place that mail is delivered to | [`Delivery`] |
 //! | be a place that new mail is handed to | [`Submit`], [`Draft`] |
 //! | say who may log in | [`PasswordChecker`], [`Credentials`] |
@@ -16,13 +21,17 @@
 #![forbid(unsafe_code)]
 
 mod address;
+pub mod bounce;
 pub mod cdb;
 mod content;
 pub mod control;
+mod decimal;
 mod delivery;
 mod envelope;
 mod escape;
+pub mod header;
 mod machine;
+pub mod netstring;
 mod outcome;
 mod password;
 #[cfg(feature = "tokio")]
@@ -30,6 +39,8 @@ pub mod pump;
 mod reply;
 pub mod route;
 mod submit;
+pub mod users;
+pub mod verp;
 
 pub use address::{ADDRESS_OCTETS_MAX, Address, AddressError, ReversePath};
 pub use content::{Body, CHUNK_OCTETS_MAX, Content, MemoryContent};
@@ -41,3 +52,5 @@ pub use outcome::{Outcome, REPORT_OCTETS_MAX, Report};
 pub use password::{Account, Credentials, LoginError, PasswordChecker, Secret, apop_digest};
 pub use reply::{EnhancedStatus, Reply, ReplyStyle, StatusClass};
 pub use submit::{Draft, Origin, Receipt, Submit, SubmitError};
+
+use address::quote_local_part;
