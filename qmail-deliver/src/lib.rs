@@ -9,9 +9,12 @@
 //! decided by who calls.
 #![forbid(unsafe_code)]
 
+mod errno;
+mod maildir;
 mod resolver;
 mod users;
 
+pub use maildir::{MaildirError, Maildirs};
 pub use resolver::{
     ANSWERS_MAX, FixedResolver, HickoryResolver, LookupError, MailExchanger, Resolver,
     ResolverError,
