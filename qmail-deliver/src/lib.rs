@@ -10,10 +10,12 @@
 #![forbid(unsafe_code)]
 
 mod errno;
+mod local;
 mod maildir;
 mod resolver;
 mod users;
 
+pub use local::LocalDelivery;
 pub use maildir::{MaildirError, Maildirs};
 pub use resolver::{
     ANSWERS_MAX, FixedResolver, HickoryResolver, LookupError, MailExchanger, Resolver,

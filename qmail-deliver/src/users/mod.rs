@@ -40,8 +40,8 @@ pub struct User {
     pub dash: Bytes,
     /// The extension, in the case it was written in.
     pub extension: Bytes,
-    /// A Maildir that takes all mail for this address, relative to `home`; `None` leaves it to the user's instructions and
-    /// the default of the delivery.
+    /// A Maildir that takes all mail for this address, relative to `home`, and whatever the state of `home` itself; `None`
+    /// leaves it to the user's instructions and the default of the delivery.
     pub maildir: Option<PathBuf>,
 }
 
