@@ -7,7 +7,7 @@ mod disk;
 mod spool;
 mod workers;
 
-pub use clock::{Clock, Now};
+pub use clock::{Clock, ManualClock, Now, SystemClock};
 pub use disk::{Disk, DiskFile, Stat};
 pub use spool::{
     Channel, Committed, Entry, Found, Incoming, MemorySpool, MessageId, Position, Recipient,
