@@ -12,11 +12,13 @@
 mod errno;
 mod local;
 mod maildir;
+mod remote;
 mod resolver;
 mod users;
 
 pub use local::LocalDelivery;
 pub use maildir::{MaildirError, Maildirs};
+pub use remote::{Connect, RemoteReport, Stream, TcpConnect};
 pub use resolver::{
     ANSWERS_MAX, FixedResolver, HickoryResolver, LookupError, MailExchanger, Resolver,
     ResolverError,
