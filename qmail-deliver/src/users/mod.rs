@@ -1,5 +1,7 @@
 //! The seam that says who a local address belongs to.
 
+mod assigned;
+mod first_of;
 mod fixed;
 
 use std::path::PathBuf;
@@ -8,6 +10,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use qmail_core::{Address, Outcome, Report};
 
+pub use assigned::{ASSIGNMENTS_OCTETS_MAX, AssignedUsers};
+pub use first_of::FirstOf;
 pub use fixed::FixedUsers;
 
 /// Says who a local address belongs to.
@@ -72,7 +76,7 @@ pub enum UserError {
         path: PathBuf,
         /// Why.
         #[source]
-        source: std::io::Error,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// A directory of an embedder's own is out of order.
     #[error("{0}")]
