@@ -4,11 +4,16 @@
 
 mod clock;
 mod disk;
+mod scheduler;
 mod spool;
 mod workers;
 
 pub use clock::{Clock, ManualClock, Now, SystemClock};
 pub use disk::{Disk, DiskFile, Stat};
+pub use scheduler::{
+    Attempt, IDLE_PASSES_MAX, JOBS_LOADED_MAX, JobId, Limits, PassId, Scheduler, Step, is_dying,
+    next_attempt,
+};
 pub use spool::{
     Channel, Committed, Entry, Found, Incoming, MemorySpool, MessageId, Position, Recipient,
     Routed, Settled, Spool, SpoolDraft, SpoolError,
