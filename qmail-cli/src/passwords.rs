@@ -69,6 +69,38 @@ impl PasswordFile {
         Ok(known && right)
     }
 
+    /// Whether there is a line for `name`.
+    ///
+    /// # Errors
+    ///
+    /// As [`PasswordFile::verify`].
+    pub(crate) fn knows(&self, name: &[u8]) -> io::Result<bool> {
+        Ok(self.hashes()?.contains_key(name))
+    }
+
+    /// Gives a user a password: a line at the end, which counts from now on.
+    ///
+    /// # Errors
+    ///
+    /// What the disk says; the file is as it was.
+    pub(crate) fn set(&self, name: &str, secret: &str) -> io::Result<()> {
+        let mut lines = match fs::read_to_string(&self.path) {
+            Ok(lines) => lines,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            Err(error) => return Err(error),
+        };
+        if !lines.is_empty() && !lines.ends_with('\n') {
+            lines.push('\n');
+        }
+        lines.push_str(&line(name, secret)?);
+        let new = self.path.with_extension("new");
+        match fs::remove_file(&new) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => create(&new, &lines)?,
+        }
+        fs::rename(&new, &self.path)
+    }
+
     fn hashes(&self) -> io::Result<Arc<HashMap<Box<[u8]>, Box<str>>>> {
         let stamp = match fs::metadata(&self.path) {
             Ok(metadata) => (metadata.len(), metadata.modified().ok()),
@@ -164,6 +196,10 @@ mod tests {
         assert!(!file.verify(b"bob", b"").unwrap());
         assert!(!file.verify(b"# users", b"").unwrap());
         assert!(create(&path, "").is_err(), "never overwritten");
+        file.set("ann", "new").unwrap();
+        assert!(file.verify(b"ann", b"new").unwrap());
+        assert!(!file.verify(b"ann", secret.as_bytes()).unwrap());
+        assert!(file.knows(b"ann").unwrap() && !file.knows(b"eve").unwrap());
     }
 
     #[test]

@@ -8,26 +8,19 @@ use std::path::{Path, PathBuf};
 use super::Home;
 use crate::passwords;
 
+/// The name of a host that has no other.
+const LOCALHOST: &str = "localhost";
+
 /// Longest name of a user that is taken from the environment.
 const NAME_OCTETS_MAX: usize = 32;
 
 /// Local parts that the first user gets beside the own name, so that nobody's trouble reports are lost.
 const ALSO: [&str; 4] = ["postmaster", "root", "mailer-daemon", "abuse"];
 
-/// What was made.
-#[derive(Debug, Default)]
-pub(crate) struct Created {
-    /// Control files were written, with this host name in `me`.
-    pub(crate) controls: Option<String>,
-    /// A user was made.
-    pub(crate) user: Option<FirstUser>,
-}
-
 /// The user that a new home has.
 #[derive(Debug)]
 pub(crate) struct FirstUser {
     pub(crate) name: String,
-    pub(crate) domain: String,
     pub(crate) secret: String,
     pub(crate) maildir: PathBuf,
 }
@@ -40,49 +33,49 @@ pub(crate) struct CreateError {
     source: io::Error,
 }
 
-/// Makes `control/` and `users/` with their first content, each if it is missing. The queue is the spool's affair.
+/// Makes `control/` with its first content, if it is missing. Returns the name of this host that was written to `me`.
 ///
 /// # Errors
 ///
-/// What could not be made; some of it may be there by then, and the next start goes on.
-pub(crate) fn create(home: &Home, me: Option<&[u8]>) -> Result<Created, CreateError> {
-    let mut created = Created::default();
-    let host = match me {
-        Some(me) => String::from_utf8_lossy(me).into_owned(),
-        None => host_name(),
+/// What could not be made; the next start begins anew.
+pub(crate) fn create_controls(home: &Home) -> Result<Option<String>, CreateError> {
+    if home.control().exists() {
+        return Ok(None);
+    }
+    let host = host_name();
+    // The directory gets its name when all is in it: a start that was cut off is begun anew.
+    let new = home.path().join("control.new");
+    let _ = fs::remove_dir_all(&new);
+    directory(&new, 0o755)?;
+    let domains = if host == LOCALHOST {
+        format!("{LOCALHOST}\n")
+    } else {
+        format!("{host}\n{LOCALHOST}\n")
     };
-    if !home.control().exists() {
-        // The directory gets its name when all is in it: a start that was cut off is begun anew.
-        let new = home.path().join("control.new");
-        let _ = fs::remove_dir_all(&new);
-        directory(&new, 0o755)?;
-        let domains = if host == "localhost" {
-            "localhost\n".to_owned()
-        } else {
-            format!("{host}\nlocalhost\n")
-        };
-        for (name, text) in [
-            ("me", format!("{host}\n")),
-            ("locals", domains.clone()),
-            ("rcpthosts", domains),
-            (
-                "relayclients",
-                "# Clients at these addresses may send to everywhere.\n127.0.0.0/8\n::1\n"
-                    .to_owned(),
-            ),
-        ] {
-            file(&new.join(name), &text)?;
-        }
-        rename(&new, &home.control())?;
-        created.controls = Some(host.clone());
+    for (name, text) in [
+        ("me", format!("{host}\n")),
+        ("locals", domains.clone()),
+        ("rcpthosts", domains),
+        (
+            "relayclients",
+            "# Clients at these addresses may send to everywhere.\n127.0.0.0/8\n::1\n".to_owned(),
+        ),
+    ] {
+        file(&new.join(name), &text)?;
     }
-    if !home.users().exists() {
-        created.user = Some(create_user(home, host)?);
-    }
-    Ok(created)
+    rename(&new, &home.control())?;
+    Ok(Some(host))
 }
 
-fn create_user(home: &Home, domain: String) -> Result<FirstUser, CreateError> {
+/// Makes `users/` with a first user, if it is missing.
+///
+/// # Errors
+///
+/// As [`create_controls`].
+pub(crate) fn create_users(home: &Home) -> Result<Option<FirstUser>, CreateError> {
+    if home.users().exists() {
+        return Ok(None);
+    }
     let name = user_name();
     let user_home = home.path().join("mail").join(&name);
     let maildir = user_home.join("Maildir");
@@ -122,12 +115,11 @@ fn create_user(home: &Home, domain: String) -> Result<FirstUser, CreateError> {
         })
         .map_err(|source| CreateError { path, source })?;
     rename(&new, &home.users())?;
-    Ok(FirstUser {
+    Ok(Some(FirstUser {
         name,
-        domain,
         secret,
         maildir,
-    })
+    }))
 }
 
 /// The account name, if it is one that a mailbox can have; `user` otherwise. Not root: that is an alias of the first user.
@@ -159,7 +151,7 @@ fn host_name() -> String {
                     .bytes()
                     .all(|octet| octet.is_ascii_alphanumeric() || matches!(octet, b'.' | b'-'))
         })
-        .map_or_else(|| "localhost".to_owned(), str::to_ascii_lowercase)
+        .map_or_else(|| LOCALHOST.to_owned(), str::to_ascii_lowercase)
 }
 
 fn directory(path: &Path, mode: u32) -> Result<(), CreateError> {
@@ -206,19 +198,19 @@ mod tests {
     fn a_new_home_has_all_it_needs_and_is_made_once() {
         let directory = tempfile::tempdir().unwrap();
         let home = Home::choose(Some(directory.path().to_owned()), None);
-        let created = create(&home, None).unwrap();
-        let user = created.user.expect("made");
+        let host = create_controls(&home).unwrap().expect("made");
+        let user = create_users(&home).unwrap().expect("made");
         assert!(user.maildir.join("new").is_dir());
         let controls = Controls::read(&home).unwrap();
         assert!(controls.warnings.is_empty(), "{:?}", controls.warnings);
-        assert_eq!(created.controls.as_deref(), Some(user.domain.as_str()));
+        assert_eq!(controls.smtp.greeting, host);
         assert!(
             PasswordFile::new(home.passwords())
                 .verify(user.name.as_bytes(), user.secret.as_bytes())
                 .unwrap()
         );
-        let again = create(&home, None).unwrap();
-        assert!(again.controls.is_none() && again.user.is_none());
+        assert!(create_controls(&home).unwrap().is_none());
+        assert!(create_users(&home).unwrap().is_none());
     }
 
     #[test]
@@ -226,10 +218,19 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let home = Home::choose(Some(directory.path().to_owned()), None);
         fs::create_dir(home.control()).unwrap();
-        fs::write(home.control().join("me"), "mine.example\n").unwrap();
         fs::create_dir(home.users()).unwrap();
-        let created = create(&home, Some(b"mine.example")).unwrap();
-        assert!(created.controls.is_none() && created.user.is_none());
-        assert_eq!(fs::read_dir(home.control()).unwrap().count(), 1);
+        assert!(create_controls(&home).unwrap().is_none());
+        assert!(create_users(&home).unwrap().is_none());
+        assert_eq!(fs::read_dir(home.control()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_path_that_users_assign_cannot_hold_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a:b");
+        fs::create_dir(&path).unwrap();
+        let home = Home::choose(Some(path), None);
+        let error = create_users(&home).unwrap_err().to_string();
+        assert!(error.contains("choose another --home"), "{error}");
     }
 }

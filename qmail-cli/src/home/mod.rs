@@ -6,7 +6,7 @@ mod directory;
 
 use std::path::{Path, PathBuf};
 
-pub(crate) use controls::Controls;
+pub(crate) use controls::{Controls, Pop3Controls, QueueControls, SmtpControls};
 pub(crate) use create::{CreateError, Created, create};
 pub(crate) use directory::ControlError;
 
