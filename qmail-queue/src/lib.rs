@@ -4,12 +4,18 @@
 
 mod clock;
 mod disk;
+mod engine;
+mod intake;
+mod log;
 mod scheduler;
 mod spool;
 mod workers;
 
 pub use clock::{Clock, ManualClock, Now, SystemClock};
 pub use disk::{Disk, DiskFile, Stat};
+pub use engine::{Config, Counts, ENVELOPES_OCTETS_MAX, Engine, Parts, Queue, TROUBLE_WAIT};
+pub use intake::Intake;
+pub use log::{Log, LogEvent, Masked, NoLog, Value, Verdict};
 pub use scheduler::{
     Attempt, IDLE_PASSES_MAX, JOBS_LOADED_MAX, JobId, Limits, PassId, Scheduler, Step, is_dying,
     next_attempt,

@@ -43,6 +43,22 @@ pub trait Spool: Send + Sync {
     /// A message that cannot be read is [`Found::Damaged`], not an error; an error means that the spool itself cannot be read.
     async fn scan(&self, found: &mut (dyn FnMut(Found) + Send)) -> Result<(), SpoolError>;
 
+    /// Lists the incoming messages only. A message that is being committed may be among them.
+    ///
+    /// # Errors
+    ///
+    /// As [`Spool::scan`].
+    async fn incoming_ids(&self) -> Result<Vec<MessageId>, SpoolError> {
+        let mut ids = Vec::new();
+        let mut found = |found| {
+            if let Found::Incoming(id) = found {
+                ids.push(id);
+            }
+        };
+        self.scan(&mut found).await?;
+        Ok(ids)
+    }
+
     /// Reads the envelope of an incoming message.
     ///
     /// # Errors
@@ -307,7 +323,6 @@ pub struct Settled {
 }
 
 impl Settled {
-    #[cfg_attr(not(test), expect(dead_code, reason = "used by the engine"))]
     pub(crate) fn new(id: MessageId) -> Self {
         Self { id }
     }
