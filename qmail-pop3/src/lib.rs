@@ -12,7 +12,7 @@
 )]
 #![cfg_attr(
     feature = "maildir",
-    doc = "| serve a Maildir | `MaildirMaildrop`, `HomeMaildirs` |"
+    doc = "| serve a Maildir | [`MaildirMaildrop`], [`HomeMaildirs`] |"
 )]
 //!
 //! | specification | state |
@@ -30,6 +30,8 @@
 mod command;
 mod config;
 mod event;
+#[cfg(feature = "maildir")]
+mod maildir;
 mod maildrop;
 mod memory;
 mod output;
@@ -41,6 +43,8 @@ mod text;
 
 pub use config::{Config, Greeting, Timestamp};
 pub use event::{BodyFlow, End, Event, LoginAnswer, RetrieveAnswer, UpdateAnswer};
+#[cfg(feature = "maildir")]
+pub use maildir::{HomeMaildirs, MaildirMaildrop, MaildirOptions};
 pub use maildrop::{Deletions, Listing, ListingError, Maildrop, MaildropError, Maildrops};
 pub use memory::{MemoryMaildrop, MemoryMaildrops};
 #[cfg(feature = "tokio")]
