@@ -89,6 +89,9 @@ impl<M: Machine, S: AsyncRead + AsyncWrite + Unpin> Pump<M, S> {
                 continue;
             }
             if self.machine.poll_transmit(&mut self.transmit) || !self.transmit.is_empty() {
+                // The owner may have thought for long about what is sent now: a machine that counts its wait from that
+                // answer learns here when it was.
+                self.machine.handle_deadline((self.now)());
                 if let Err(error) = self.send().await {
                     self.fail(error)?;
                 }

@@ -130,7 +130,7 @@ pub enum Stage {
     Data,
     /// The text.
     Body,
-    /// The final dot was handed out to be sent.
+    /// The final dot.
     BodyEnd,
 }
 

@@ -25,6 +25,9 @@ const TRANSMIT_OCTETS_MAX: usize = 16 * 1024;
 /// A reply is kept back for those of the commands behind it at most this long.
 const BATCH_WAIT: Duration = Duration::from_secs(10);
 
+/// How long the last words of a session that is over may take to be sent.
+const LAST_WORDS_WAIT: Duration = Duration::from_secs(10);
+
 /// The server side of one SMTP connection (RFC 5321).
 ///
 /// The greeting is there to be sent from the start. What to do then is [`Machine`]'s contract; what is asked, and how it is
@@ -297,8 +300,9 @@ impl Session {
             Line::Overlong => self.refuse(&replies::line_too_long()),
         }
         match self.phase {
+            Phase::Asked(_) => self.timer.stop(),
             Phase::Command => self.timer.start(self.config.timeouts.command),
-            _ => self.timer.stop(),
+            Phase::Message(_) | Phase::Closed => {}
         }
         taken
     }
@@ -511,7 +515,7 @@ impl Session {
         self.phase = Phase::Closed;
         self.transaction = None;
         self.line = LineBuffer::default();
-        self.timer.stop();
+        self.timer.start_at_next_tick(LAST_WORDS_WAIT);
         self.events.push_back(Event::Closed { reason });
     }
 
@@ -588,7 +592,11 @@ impl Machine for Session {
         self.tick(now);
         let message_is_due =
             matches!(&self.phase, Phase::Message(message) if message.limit.is_due());
-        if self.timer.is_due() || message_is_due {
+        if self.is_closed() {
+            if self.timer.is_due() {
+                self.timer.stop();
+            }
+        } else if self.timer.is_due() || message_is_due {
             self.abort(AbortReason::TimedOut);
             let reply = replies::timeout(self.config.reply_style);
             self.close_with(&reply, CloseReason::TimedOut);
