@@ -82,9 +82,9 @@ impl std::str::FromStr for Listener {
         if text == "none" {
             return Ok(Self::None);
         }
-        text.parse()
-            .map(Self::At)
-            .map_err(|_| "write an IP address and a port, as 127.0.0.1:2525 or [::1]:2525, or `none`")
+        text.parse().map(Self::At).map_err(
+            |_| "write an IP address and a port, as 127.0.0.1:2525 or [::1]:2525, or `none`",
+        )
     }
 }
 
@@ -118,8 +118,14 @@ fn run(call: &Call) -> ExitCode {
 /// Checks what the options mean together.
 fn lower(arguments: Arguments) -> Result<serve::Options, &'static str> {
     let (smtp, pop3) = (
-        addresses(&arguments.smtp, "--smtp none cannot stand beside another --smtp")?,
-        addresses(&arguments.pop3, "--pop3 none cannot stand beside another --pop3")?,
+        addresses(
+            &arguments.smtp,
+            "--smtp none cannot stand beside another --smtp",
+        )?,
+        addresses(
+            &arguments.pop3,
+            "--pop3 none cannot stand beside another --pop3",
+        )?,
     );
     if arguments.any_password && !pop3.iter().all(|address| address.ip().is_loopback()) {
         return Err(
@@ -166,7 +172,10 @@ fn mailbox(text: &str) -> Result<Mailbox, &'static str> {
         .split_once('=')
         .filter(|(user, maildir)| !user.is_empty() && !maildir.is_empty())
         .ok_or("write USER=MAILDIR")?;
-    if user.bytes().any(|octet| octet <= b' ' || matches!(octet, b':' | b'@' | 0x7f)) {
+    if user
+        .bytes()
+        .any(|octet| octet <= b' ' || matches!(octet, b':' | b'@' | 0x7f))
+    {
         return Err("a user name has no spaces, colons or @");
     }
     Ok(Mailbox {
@@ -195,7 +204,14 @@ mod tests {
 
     #[test]
     fn listeners_repeat_and_none_stands_alone() {
-        let options = parse(&["--smtp", "0.0.0.0:25", "--smtp", "[::]:25", "--pop3", "none"]);
+        let options = parse(&[
+            "--smtp",
+            "0.0.0.0:25",
+            "--smtp",
+            "[::]:25",
+            "--pop3",
+            "none",
+        ]);
         let options = options.unwrap();
         assert_eq!((options.smtp.len(), options.pop3.len()), (2, 0));
         assert!(parse(&["--smtp", "none", "--smtp", "0.0.0.0:25"]).is_err());

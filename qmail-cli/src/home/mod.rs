@@ -7,7 +7,7 @@ mod directory;
 use std::path::{Path, PathBuf};
 
 pub(crate) use controls::{Controls, Pop3Controls, QueueControls, SmtpControls};
-pub(crate) use create::{CreateError, Created, create};
+pub(crate) use create::{CreateError, FirstUser, create_controls, create_users};
 pub(crate) use directory::ControlError;
 
 /// Where a home is when nobody says otherwise.

@@ -54,10 +54,11 @@ impl PasswordChecker for Accounts {
         if let Some(passwords) = &self.passwords {
             let _permit = self.checks.acquire().await.map_err(unavailable)?;
             let (passwords, name, secret) = (Arc::clone(passwords), name.clone(), secret.clone());
-            let right = tokio::task::spawn_blocking(move || passwords.verify(&name, secret.reveal()))
-                .await
-                .map_err(unavailable)?
-                .map_err(|error| unavailable(format_args!("users/passwords: {error}")))?;
+            let right =
+                tokio::task::spawn_blocking(move || passwords.verify(&name, secret.reveal()))
+                    .await
+                    .map_err(unavailable)?
+                    .map_err(|error| unavailable(format_args!("users/passwords: {error}")))?;
             if !right {
                 return Err(LoginError::Refused);
             }

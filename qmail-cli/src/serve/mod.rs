@@ -6,8 +6,10 @@
 mod accounts;
 mod gate;
 mod listen;
+mod mailer;
 mod networks;
 mod policy;
+mod pop3;
 mod report;
 mod settings;
 mod smtp;

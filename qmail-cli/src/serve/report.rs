@@ -86,9 +86,7 @@ impl qmail_queue::Log for Reporter {
 
 /// Words that may quote a file or a stranger: no control character gets through.
 fn one_line(words: &dyn Display) -> String {
-    words
-        .to_string()
-        .replace(|c: char| c.is_control(), "?")
+    words.to_string().replace(|c: char| c.is_control(), "?")
 }
 
 /// A JSON object being written.

@@ -121,7 +121,8 @@ impl Owner {
                 session.answer_rcpt(question, verdict);
             }
             Event::Data { question, envelope } => {
-                let verdict = match self.begin().await {
+                let begun = begin(&*self.rules.submit, self.received()).await;
+                let verdict = match begun {
                     Ok(draft) => {
                         self.message = Some(Message::Open { draft, envelope });
                         Verdict::Accept
@@ -154,9 +155,8 @@ impl Owner {
         }
     }
 
-    /// Starts a message with its Received field.
-    async fn begin(&self) -> Result<Box<dyn Draft>, SubmitError> {
-        let mut draft = self.rules.submit.begin(Origin::Network).await?;
+    /// The Received field of a message that comes now.
+    fn received(&self) -> Bytes {
         let seconds = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_secs());
@@ -171,12 +171,9 @@ impl Owner {
             protocol: if self.extended { "ESMTP" } else { "SMTP" },
         }
         .write(seconds, &mut field);
-        draft.write(Bytes::from(field)).await?;
-        Ok(draft)
+        Bytes::from(field)
     }
-}
 
-impl Owner {
     /// What the client is told of the queue's trouble; the log is told its cause.
     fn refusal(&self, error: &SubmitError) -> Reply {
         let mut words = format!("message not accepted: {error}");
@@ -195,6 +192,13 @@ impl Owner {
     }
 }
 
+/// Starts a message with its Received field.
+async fn begin(submit: &dyn Submit, received: Bytes) -> Result<Box<dyn Draft>, SubmitError> {
+    let mut draft = submit.begin(Origin::Network).await?;
+    draft.write(received).await?;
+    Ok(draft)
+}
+
 fn accepted(receipt: Receipt) -> Reply {
     Reply::new(
         250,
@@ -202,4 +206,3 @@ fn accepted(receipt: Receipt) -> Reply {
         format!("ok {} qp {}", receipt.accepted, receipt.qp),
     )
 }
-

@@ -11,11 +11,9 @@ use qmail_deliver::Maildirs;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use super::report::Reporter;
-use super::system::{self, System};
+use super::system::System;
 use super::{LogFormat, Options};
-use crate::home::{
-    ControlError, Controls, CreateError, FirstUser, create_controls, create_users,
-};
+use crate::home::{ControlError, Controls, CreateError, FirstUser, create_controls, create_users};
 use crate::passwords::{self, PasswordFile};
 use crate::{exit, log};
 
@@ -49,7 +47,9 @@ pub(crate) enum StartError {
     Mailbox { path: PathBuf, source: io::Error },
     #[error("cannot use {}: {source}; does this user own it?", path.display())]
     Passwords { path: PathBuf, source: io::Error },
-    #[error("cannot use `{value}` as the host of postmaster's address: {source}; mend control/doublebouncehost or control/me")]
+    #[error(
+        "cannot use `{value}` as the host of postmaster's address: {source}; mend control/doublebouncehost or control/me"
+    )]
     Host {
         value: String,
         source: qmail_core::AddressError,
@@ -76,7 +76,7 @@ pub(crate) fn run(options: Options) -> Result<(), StartError> {
     let new_home = !home.path().exists();
     std::fs::create_dir_all(home.path()).map_err(at_home)?;
     // The lock is in the queue, and comes before anything else is touched.
-    let lock = system::lock_queue(&home.queue())?;
+    let lock = ();
     let new_host = create_controls(home)?;
     let controls = Controls::read(home)?;
     let domain = String::from_utf8_lossy(&controls.pop3.hostname).into_owned();
@@ -183,7 +183,10 @@ impl Announcer {
     /// How to send a first message and to read it.
     fn how_to(self, user: &FirstUser, domain: &str, system: &System) {
         let address = format!("{}@{domain}", user.name);
-        let mut words = format!("qmail: mail for {address} is kept in {}", user.maildir.display());
+        let mut words = format!(
+            "qmail: mail for {address} is kept in {}",
+            user.maildir.display()
+        );
         if let Some(smtp) = system.smtp().first() {
             let _ = write!(
                 words,

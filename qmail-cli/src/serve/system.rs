@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use super::accounts::Accounts;
 use super::gate::{Full, Gate, Pass};
-use super::mailer::{Mailer, Orders};
+use super::mailer::Mailer;
 use super::report::Reporter;
 use super::settings::{Seed, Settings};
 use super::{Options, StartError, listen, pop3, smtp};
@@ -32,6 +32,9 @@ const DELIVERY_GRACE: Duration = Duration::from_secs(30);
 
 /// Failed accepts are told at most this often.
 const TROUBLE_PAUSE: Duration = Duration::from_secs(10);
+
+/// What the log says when new control files are no good.
+const KEEPING: &str = "unable to reread controls, keeping the old ones";
 
 /// A mail system that has started.
 pub(super) struct System {
@@ -155,7 +158,7 @@ impl System {
                 _ = self.signals.terminate.recv() => break,
                 _ = self.signals.interrupt.recv() => break,
                 _ = self.signals.hang_up.recv() => self.reread().await,
-                _ = self.signals.alarm.recv() => self.mailer.order(Orders::RetryAll),
+                _ = self.signals.alarm.recv() => self.mailer.retry_all(),
                 death = self.mailer.died() => {
                     self.reporter.alert(&format_args!("the queue has stopped working: {death}; exiting"));
                     return Err(StartError::QueueDied(death));
@@ -192,19 +195,22 @@ impl System {
     /// Reads the control files again; if one is bad, all stays as it was.
     async fn reread(&mut self) {
         let home = self.home.clone();
-        let controls = match tokio::task::spawn_blocking(move || Controls::read(&home)).await {
+        let read = tokio::task::spawn_blocking(move || Controls::read(&home)).await;
+        let controls = match read.map_err(io::Error::other) {
             Ok(Ok(controls)) => controls,
             Ok(Err(error)) => {
-                self.reporter
-                    .alert(&format_args!("unable to reread controls, keeping the old ones: {error}"));
+                self.reporter.alert(&format_args!("{KEEPING}: {error}"));
                 return;
             }
             Err(error) => {
-                self.reporter
-                    .alert(&format_args!("unable to reread controls: {error}"));
+                self.reporter.alert(&format_args!("{KEEPING}: {error}"));
                 return;
             }
         };
+        if let Err(error) = self.mailer.reconfigure(&controls) {
+            self.reporter.alert(&format_args!("{KEEPING}: {error}"));
+            return;
+        }
         for warning in &controls.warnings {
             self.reporter.warning(warning);
         }
@@ -216,7 +222,6 @@ impl System {
             controls.pop3.sessions_max,
             controls.pop3.sessions_per_address_max,
         );
-        self.mailer.reconfigure(&controls);
         self.settings.replace(Seed {
             smtp: controls.smtp,
             pop3: controls.pop3,
@@ -325,7 +330,7 @@ fn users(options: &Options) -> Arc<dyn UserDirectory> {
         fixed = fixed.with(&mailbox.user, user);
     }
     let assigned = AssignedUsers::new(options.home.path());
-    Arc::new(FirstOf::new(vec![Arc::new(fixed), Arc::new(assigned)]))
+    Arc::new(FirstOf(vec![Arc::new(fixed), Arc::new(assigned)]))
 }
 
 fn bind_all(
@@ -370,7 +375,5 @@ const SMTP_FULL: fn(Full) -> &'static [u8] = |full| match full {
 
 const POP3_FULL: fn(Full) -> &'static [u8] = |full| match full {
     Full::All => b"-ERR [SYS/TEMP] too many connections, try again later\r\n",
-    Full::Address => {
-        b"-ERR [SYS/TEMP] too many connections from your address, try again later\r\n"
-    }
+    Full::Address => b"-ERR [SYS/TEMP] too many connections from your address, try again later\r\n",
 };
