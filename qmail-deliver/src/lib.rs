@@ -18,7 +18,7 @@ mod users;
 
 pub use local::LocalDelivery;
 pub use maildir::{MaildirError, Maildirs};
-pub use remote::{Connect, RemoteReport, Stream, TcpConnect};
+pub use remote::{Connect, RemoteConfig, RemoteDelivery, RemoteReport, Stream, TcpConnect};
 pub use resolver::{
     ANSWERS_MAX, FixedResolver, HickoryResolver, LookupError, MailExchanger, Resolver,
     ResolverError,

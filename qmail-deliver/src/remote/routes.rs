@@ -21,14 +21,18 @@ pub(super) enum NextHop {
 impl NextHop {
     /// Where control/smtproutes or the domain says; `None` for a recipient without domain.
     pub(super) fn of(recipient: &Address, routes: &SmtpRoutes) -> Option<Self> {
-        let domain = recipient.domain()?;
-        Some(match routes.find(domain) {
+        Some(Self::of_domain(recipient.domain()?, routes))
+    }
+
+    /// The same for a domain.
+    pub(super) fn of_domain(domain: &[u8], routes: &SmtpRoutes) -> Self {
+        match routes.find(domain) {
             SmtpRoute::MxAsUsual => Self::Exchangers(domain.to_ascii_lowercase().into()),
             SmtpRoute::Relay(Relay { host, port }) => match host {
                 RelayHost::Name(name) => Self::RelayName(name.to_ascii_lowercase().into(), *port),
                 RelayHost::Address(address) => Self::RelayAddress(*address, *port),
             },
-        })
+        }
     }
 
     /// The key of its [`qmail_core::Destination`].

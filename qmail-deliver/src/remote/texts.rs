@@ -9,8 +9,9 @@ use qmail_core::{Outcome, Report};
 /// to, and of the message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RemoteReport {
-    /// Of the first recipients, in order: `Delivered` without a text if the host took it, else what it said.
-    pub recipients: Vec<Outcome>,
+    /// Of each recipient, in order: `Delivered` without a text if the host took it, else what it said; `None` if the dialogue
+    /// did not get so far.
+    pub recipients: Vec<Option<Outcome>>,
     /// Of the message. `Delivered` holds for those recipients that the host took.
     pub message: Outcome,
 }
@@ -29,11 +30,13 @@ impl RemoteReport {
     /// The message's text follows the recipient's unless the message fared better than the recipient.
     pub fn outcomes(&self, count: usize) -> Vec<Outcome> {
         (0..count)
-            .map(|at| match self.recipients.get(at) {
-                None | Some(Outcome::Delivered(_)) => self.message.clone(),
-                Some(Outcome::Deferred(own)) => Outcome::Deferred(self.joined(own, 1)),
-                Some(Outcome::Failed(own)) => Outcome::Failed(self.joined(own, 0)),
-            })
+            .map(
+                |at| match self.recipients.get(at).and_then(Option::as_ref) {
+                    None | Some(Outcome::Delivered(_)) => self.message.clone(),
+                    Some(Outcome::Deferred(own)) => Outcome::Deferred(self.joined(own, 1)),
+                    Some(Outcome::Failed(own)) => Outcome::Failed(self.joined(own, 0)),
+                },
+            )
             .collect()
     }
 
@@ -47,7 +50,7 @@ impl RemoteReport {
     /// Appends the output of qmail-remote(8): `r`, `h` or `s` and a text for each recipient, `K`, `Z` or `D` and a text for
     /// the message, each ended by a NUL.
     pub fn write(&self, sink: &mut Vec<u8>) {
-        for recipient in &self.recipients {
+        for recipient in self.recipients.iter().flatten() {
             sink.push(match recipient {
                 Outcome::Delivered(_) => b'r',
                 Outcome::Deferred(_) => b's',
@@ -118,6 +121,24 @@ pub(super) fn no_mail_for(host: &[u8]) -> Outcome {
     ))
 }
 
+/// An address that would not stay one argument of one command.
+pub(super) fn unsendable(which: &str) -> Outcome {
+    Outcome::Failed(report(
+        format!("Sorry, SMTP cannot carry the address of this {which}. (#5.1.3)"),
+        None,
+    ))
+}
+
+/// A trouble and its status, with a warning in between if the host may have the message nevertheless.
+pub(super) fn maybe_twice(trouble: &str, possible_duplicate: bool, status: &str) -> String {
+    let warning = if possible_duplicate {
+        "Possible duplicate! "
+    } else {
+        ""
+    };
+    format!("{trouble} {warning}{status}")
+}
+
 /// Octets that no name has are shown as `?`.
 fn visible(host: &[u8]) -> String {
     host.iter()
@@ -152,6 +173,8 @@ pub(super) const LISTED_AS_EXCHANGER: &str = "Sorry. Although I'm listed as a be
 pub(super) const NO_CONNECTION: &str =
     "Sorry, I wasn't able to establish an SMTP connection. (#4.4.1)\n";
 pub(super) const NO_DOMAIN: &str = "Sorry, address must include host name. (#5.1.3)\n";
+pub(super) const PARTIAL_LINE: &str =
+    "SMTP cannot transfer messages with partial final lines. (#5.6.2)\n";
 pub(super) const UNREADABLE: &str = "Unable to read message. (#4.3.0)\n";
 
 #[cfg(test)]
@@ -185,6 +208,7 @@ mod tests {
             let report = RemoteReport {
                 recipients: recipient
                     .map(|letter| outcome(letter, if letter == 'r' { "" } else { "p" }))
+                    .map(Some)
                     .into_iter()
                     .collect(),
                 message: outcome(message, "m"),
@@ -199,7 +223,12 @@ mod tests {
     #[test]
     fn the_output_of_qmail_remote() {
         let report = RemoteReport {
-            recipients: vec![taken(), outcome('h', "no\n"), outcome('s', "later\n")],
+            recipients: vec![
+                Some(taken()),
+                Some(outcome('h', "no\n")),
+                None,
+                Some(outcome('s', "later\n")),
+            ],
             message: outcome('K', "ok\n"),
         };
         let mut sink = Vec::new();
