@@ -8,7 +8,7 @@ mod spool;
 mod workers;
 
 pub use clock::{Clock, ManualClock, Now, SystemClock};
-pub use disk::{Disk, DiskFile, Stat};
+pub use disk::{Disk, DiskFile, RealDisk, Stat};
 pub use spool::{
     Channel, Committed, Entry, Found, Incoming, MemorySpool, MessageId, Position, Recipient,
     Routed, Settled, Spool, SpoolDraft, SpoolError,
