@@ -97,7 +97,7 @@ impl Address {
 
 /// Writes a local part, in quotes if it is empty, starts or ends with a dot, has two dots in a row, or holds any octet
 /// beyond RFC 5321's atext. Inside quotes only CR, LF, `"` and `\` get a backslash.
-fn quote_local_part(local: &[u8], sink: &mut Vec<u8>) {
+pub(crate) fn quote_local_part(local: &[u8], sink: &mut Vec<u8>) {
     let plain = !local.is_empty()
         && local.first() != Some(&b'.')
         && local.last() != Some(&b'.')

@@ -6,6 +6,13 @@
 //! | answer an SMTP command | [`Reply`], [`EnhancedStatus`] |
 //! | say what became of a recipient | [`Outcome`], [`Report`] |
 //! | drive a protocol machine | [`Machine`], and with feature `tokio` the [`pump`] |
+//! | read control files | [`control`] |
+//! | route by domain, match rcpthosts | [`route`] |
+//! | write dates and Received fields | [`header`] |
+//! | expand and strip variable return paths | [`verp`] |
+//! | write and read bounces | [`bounce`] |
+//! | find the user of a local address | [`users`], [`cdb`] |
+//! | frame octets for QMTP and QMQP | [`netstring`] |
 //! | be a place that mail is delivered to | [`Delivery`] |
 //! | be a place that new mail is handed to | [`Submit`], [`Draft`] |
 //!
@@ -13,16 +20,25 @@
 #![forbid(unsafe_code)]
 
 mod address;
+pub mod bounce;
+pub mod cdb;
 mod content;
+pub mod control;
+mod decimal;
 mod delivery;
 mod envelope;
 mod escape;
+pub mod header;
 mod machine;
+pub mod netstring;
 mod outcome;
 #[cfg(feature = "tokio")]
 pub mod pump;
 mod reply;
+pub mod route;
 mod submit;
+pub mod users;
+pub mod verp;
 
 pub use address::{ADDRESS_OCTETS_MAX, Address, AddressError, ReversePath};
 pub use content::{Body, CHUNK_OCTETS_MAX, Content, MemoryContent};
@@ -33,3 +49,5 @@ pub use machine::{Machine, Question};
 pub use outcome::{Outcome, REPORT_OCTETS_MAX, Report};
 pub use reply::{EnhancedStatus, Reply, ReplyStyle, StatusClass};
 pub use submit::{Draft, Origin, Receipt, Submit, SubmitError};
+
+use address::quote_local_part;
