@@ -8,7 +8,8 @@
 //! | drive a protocol machine | [`Machine`], and with feature `tokio` the [`pump`] |
 //! | read control files | [`control`] |
 //! | route by domain, match rcpthosts | [`route`] |
-//! | write dates and Received fields | [`header`] |
+//! | split and rewrite header fields, write dates and Received fields | [`header`] |
+//! | complete a message and make its envelope | [`message`] |
 //! | expand and strip variable return paths | [`verp`] |
 //! | write and read bounces | [`bounce`] |
 //! | find the user of a local address | [`users`], [`cdb`] |
@@ -30,6 +31,7 @@ mod envelope;
 mod escape;
 pub mod header;
 mod machine;
+pub mod message;
 pub mod netstring;
 mod outcome;
 #[cfg(feature = "tokio")]
@@ -50,4 +52,4 @@ pub use outcome::{Outcome, REPORT_OCTETS_MAX, Report};
 pub use reply::{EnhancedStatus, Reply, ReplyStyle, StatusClass};
 pub use submit::{Draft, Origin, Receipt, Submit, SubmitError};
 
-use address::quote_local_part;
+use address::{is_plain_local_part, quote_address, quote_local_part};
