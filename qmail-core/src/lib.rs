@@ -16,6 +16,7 @@
 //! | frame octets for QMTP and QMQP | [`netstring`] |
 //! | be a place that mail is delivered to | [`Delivery`] |
 //! | be a place that new mail is handed to | [`Submit`], [`Draft`] |
+//! | say who may log in | [`PasswordChecker`], [`Credentials`] |
 //!
 //! Everything is octets: mail is 8-bit, and no type here is a `String` where a peer chooses the content.
 #![forbid(unsafe_code)]
@@ -34,6 +35,7 @@ mod machine;
 pub mod message;
 pub mod netstring;
 mod outcome;
+mod password;
 #[cfg(feature = "tokio")]
 pub mod pump;
 mod reply;
@@ -49,6 +51,7 @@ pub use envelope::Envelope;
 pub use escape::Escaped;
 pub use machine::{Machine, Question};
 pub use outcome::{Outcome, REPORT_OCTETS_MAX, Report};
+pub use password::{Account, Credentials, LoginError, PasswordChecker, Secret, apop_digest};
 pub use reply::{EnhancedStatus, Reply, ReplyStyle, StatusClass};
 pub use submit::{Draft, Origin, Receipt, Submit, SubmitError};
 
