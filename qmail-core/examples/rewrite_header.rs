@@ -2,14 +2,14 @@
 //!
 //! ```text
 //! cargo run -p qmail-core --example rewrite_header
-//! cargo run -p qmail-core --example rewrite_header < message
+//! cargo run -p qmail-core --example rewrite_header -- - < message
 //! ```
 //!
-//! Without a terminal the message is read from standard input. The result is a message for any queue: addresses are
+//! With the argument `-` the message is read from standard input. The result is a message for any queue: addresses are
 //! completed, missing fields are supplied, blind recipients are in the envelope only.
 
 use std::error::Error;
-use std::io::{self, IsTerminal, Read, Write};
+use std::io::{self, Read, Write};
 
 use qmail_core::Escaped;
 use qmail_core::header::{Part, Qualifier, Splitter};
@@ -33,10 +33,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     identity.name = Some(b"Joe Q. Public".to_vec());
     let settings = Settings::new(qualifier, "mail.example.org", identity);
 
-    let mut input: Box<dyn Read> = if io::stdin().is_terminal() {
-        Box::new(SAMPLE)
-    } else {
+    let from_stdin = std::env::args().nth(1).is_some_and(|argument| argument == "-");
+    let mut input: Box<dyn Read> = if from_stdin {
         Box::new(io::stdin())
+    } else {
+        Box::new(SAMPLE)
     };
     let mut splitter = Splitter::new(FIELD_OCTETS_MAX);
     let mut injection = Injection::new(&settings);
