@@ -38,8 +38,10 @@ pub(crate) struct PasswordFile {
 struct Cached {
     /// Of the file that `hashes` were read from.
     stamp: Option<Stamp>,
-    hashes: Arc<HashMap<Box<[u8]>, Box<str>>>,
+    hashes: Arc<Hashes>,
 }
+
+type Hashes = HashMap<Box<[u8]>, Box<str>>;
 
 type Stamp = (u64, Option<SystemTime>);
 
@@ -101,7 +103,7 @@ impl PasswordFile {
         fs::rename(&new, &self.path)
     }
 
-    fn hashes(&self) -> io::Result<Arc<HashMap<Box<[u8]>, Box<str>>>> {
+    fn hashes(&self) -> io::Result<Arc<Hashes>> {
         let stamp = match fs::metadata(&self.path) {
             Ok(metadata) => (metadata.len(), metadata.modified().ok()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Arc::default()),
@@ -120,7 +122,7 @@ impl PasswordFile {
 }
 
 /// Of a name that occurs twice, the last line counts. Lines without a hash let nobody in.
-fn parse(file: &[u8]) -> HashMap<Box<[u8]>, Box<str>> {
+fn parse(file: &[u8]) -> Hashes {
     file.split(|&octet| octet == b'\n')
         .filter(|line| !line.starts_with(b"#"))
         .filter_map(|line| {

@@ -23,8 +23,10 @@ The first start makes the home: control files, a queue, one user whose password 
 
 The log goes to standard output, in the lines of qmail-send.
 
-Signals: TERM and INT end it (a second one at once), HUP reads the control files again, ALRM tries all deferred mail now.
-HUP changes everything but me, the listeners, queuelifetime, and what this process was told by options.
+Signals: TERM and INT end it (a second one at once); ALRM tries all deferred mail now; HUP reads the control files again: locals,
+percenthack, virtualdomains, envnoathost, smtproutes, rcpthosts, morercpthosts.cdb, badmailfrom, databytes, relayclients,
+smtpgreeting, timeoutsmtpd, timeoutpop3d, queuelifetime and all that begin with concurrency. What is in users/ counts at once.
+Everything else needs a restart.
 
 Examples:
   qmail serve
@@ -109,7 +111,7 @@ fn run(call: &Call) -> ExitCode {
         Ok(options) => options,
         Err(words) => return exit::fatal("qmail", &words, exit::PERMANENT),
     };
-    match serve::run(options) {
+    match serve::run(&options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => exit::fatal("qmail", &error, exit::TEMPORARY),
     }

@@ -30,6 +30,15 @@ const CONCURRENCY_MAX: u64 = 100_000;
 /// Longest timeout in seconds that a control file can ask for: a day.
 const TIMEOUT_MAX: u64 = 86_400;
 
+/// queuelifetime when it is not set: one week.
+const LIFETIME: Duration = Duration::from_secs(604_800);
+
+/// timeoutpop3d when it is not set.
+const POP3_TIMEOUT: Duration = Duration::from_secs(1200);
+
+/// timeoutconnect when it is not set.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// The configuration of a home.
 #[derive(Debug)]
 pub(crate) struct Controls {
@@ -111,8 +120,8 @@ pub(crate) struct RemoteControls {
     pub(crate) routes: SmtpRoutes,
     /// timeoutconnect.
     pub(crate) connect_timeout: Duration,
-    /// timeoutremote.
-    pub(crate) timeout: Duration,
+    /// timeoutremote: how long one step may take; `None` leaves it to the client's defaults.
+    pub(crate) timeout: Option<Duration>,
 }
 
 impl Controls {
@@ -160,14 +169,8 @@ impl Controls {
         let per_address = directory.count("concurrencyperip", 100)?;
         let smtp = SmtpControls {
             greeting: named(&directory, "smtpgreeting")?,
-            timeout: match directory.file("timeoutsmtpd")? {
-                Some(_) => Some(directory.seconds("timeoutsmtpd", 1200)?),
-                None => None,
-            },
-            message_octets_max: match directory.integer("databytes", 0)? {
-                0 => None,
-                octets => Some(octets),
-            },
+            timeout: directory.seconds("timeoutsmtpd")?,
+            message_octets_max: directory.integer("databytes")?.filter(|&octets| octets > 0),
             rcpthosts: match directory.file("rcpthosts")? {
                 Some(file) => {
                     let hosts = RcptHosts::parse(&file);
@@ -191,13 +194,15 @@ impl Controls {
         };
         let pop3 = Pop3Controls {
             hostname: called(&directory, "me")?,
-            timeout: directory.seconds("timeoutpop3d", 1200)?,
+            timeout: directory.seconds("timeoutpop3d")?.unwrap_or(POP3_TIMEOUT),
             sessions_max: directory.count("concurrencypop3", 2000)?,
             sessions_per_address_max: per_address,
         };
         let queue = QueueControls {
             tables: Arc::new(tables),
-            lifetime: Duration::from_secs(directory.integer("queuelifetime", 604_800)?),
+            lifetime: directory
+                .integer("queuelifetime")?
+                .map_or(LIFETIME, Duration::from_secs),
             local_max: directory.count("concurrencylocal", 10)?,
             remote_max: directory.count("concurrencyremote", 20)?,
             destination_max: directory.count("concurrencydestination", 20)?.max(1),
@@ -213,8 +218,10 @@ impl Controls {
         let remote = RemoteControls {
             helo_host: named(&directory, "helohost")?,
             routes: directory.parsed("smtproutes", SmtpRoutes::parse)?,
-            connect_timeout: directory.seconds("timeoutconnect", 60)?,
-            timeout: directory.seconds("timeoutremote", 1200)?,
+            connect_timeout: directory
+                .seconds("timeoutconnect")?
+                .unwrap_or(CONNECT_TIMEOUT),
+            timeout: directory.seconds("timeoutremote")?,
         };
         Ok(Self {
             smtp,
@@ -229,14 +236,14 @@ impl Controls {
 impl Directory {
     /// How many at a time.
     fn count(&mut self, name: &str, default: u64) -> Result<usize, ControlError> {
-        let count = self.integer_within(name, default, 0, CONCURRENCY_MAX)?;
-        Ok(usize::try_from(count).unwrap_or(usize::MAX))
+        let count = self.integer(name)?.unwrap_or(default);
+        Ok(usize::try_from(count.min(CONCURRENCY_MAX)).unwrap_or(usize::MAX))
     }
 
     /// How long to wait.
-    fn seconds(&mut self, name: &str, default: u64) -> Result<Duration, ControlError> {
-        self.integer_within(name, default, 1, TIMEOUT_MAX)
-            .map(Duration::from_secs)
+    fn seconds(&mut self, name: &str) -> Result<Option<Duration>, ControlError> {
+        let seconds = self.integer(name)?;
+        Ok(seconds.map(|seconds| Duration::from_secs(seconds.clamp(1, TIMEOUT_MAX))))
     }
 }
 

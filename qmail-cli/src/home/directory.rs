@@ -73,13 +73,13 @@ impl Directory {
             .map(|file| Bytes::copy_from_slice(control::line(&file))))
     }
 
-    /// A number; `default` if the file is missing.
+    /// A number.
     ///
     /// A number with text right behind it (`10M`) means something else than it says and is an error; text after a space is
     /// passed over, as it always was, with a warning.
-    pub(crate) fn integer(&mut self, name: &str, default: u64) -> Result<u64, ControlError> {
+    pub(crate) fn integer(&mut self, name: &str) -> Result<Option<u64>, ControlError> {
         let Some(file) = self.file(name)? else {
-            return Ok(default);
+            return Ok(None);
         };
         let mut warnings = Vec::new();
         let value = control::integer(&file, &mut warnings);
@@ -89,10 +89,10 @@ impl Directory {
             .count();
         let glued = !matches!(file.get(digits), None | Some(b' ' | b'\t' | b'\r' | b'\n'));
         match (value, warnings.pop()) {
-            (Some(value), None) => Ok(value),
+            (Some(value), None) => Ok(Some(value)),
             (Some(value), Some(warning)) if !glued => {
                 self.warn(name, &warning);
-                Ok(value)
+                Ok(Some(value))
             }
             (_, warning) => Err(ControlError::Value {
                 path: self.path(name),
@@ -100,18 +100,6 @@ impl Directory {
                     .unwrap_or_else(|| Warning::new(1, control::line(&file), Problem::NoNumber)),
             }),
         }
-    }
-
-    /// A number from `least` to `most`.
-    pub(crate) fn integer_within(
-        &mut self,
-        name: &str,
-        default: u64,
-        least: u64,
-        most: u64,
-    ) -> Result<u64, ControlError> {
-        let value = self.integer(name, default)?;
-        Ok(value.clamp(least, most))
     }
 
     /// A file that `parse` makes something of; what it warns of is an error if that changes the meaning of the line.

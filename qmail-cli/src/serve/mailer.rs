@@ -1,13 +1,21 @@
 //! The queue of the running system, with its deliveries.
 
 use std::future::pending;
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::SystemTime;
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
 
-use async_trait::async_trait;
-use qmail_core::{Address, Delivery, Destination, Job, Outcome, Submit};
-use qmail_deliver::{LocalDelivery, Maildirs, UserDirectory};
+use nix::net::if_::InterfaceFlags;
+use qmail_core::{Address, Escaped, Submit};
+use qmail_deliver::{
+    HickoryResolver, LocalDelivery, Maildirs, RemoteConfig, RemoteDelivery, TcpConnect,
+    UserDirectory,
+};
 use qmail_queue::{Engine, Intake, MemorySpool, Parts, Queue, Spool, SystemClock};
+use qmail_smtp::client::Timeouts;
+use rand::TryRng as _;
+use rand::rngs::SysRng;
 use tokio::task::JoinHandle;
 
 use super::report::Reporter;
@@ -25,7 +33,7 @@ pub(super) struct Mailer {
 struct Running {
     queue: Queue,
     engine: JoinHandle<()>,
-    remote: Arc<Replaceable>,
+    remote: RemoteDelivery,
 }
 
 impl Mailer {
@@ -50,13 +58,13 @@ impl Mailer {
         }
         let maildirs = Maildirs::new(&controls.pop3.hostname, pid, SystemTime::now);
         let local = Arc::new(LocalDelivery::new(users, maildirs));
-        let remote = Arc::new(Replaceable::new(remote_delivery(controls)?));
+        let remote = remote_delivery(controls)?;
         let mut parts = Parts::new(
             spool,
             clock,
             controls.queue.tables.as_ref().clone(),
             local,
-            Arc::clone(&remote) as Arc<dyn Delivery>,
+            Arc::new(remote.clone()),
         );
         parts.log = Arc::new(reporter.clone());
         let (engine, queue) = Engine::new(parts, engine_config(controls, pid, uid)?);
@@ -83,19 +91,14 @@ impl Mailer {
     }
 
     /// Goes by other control files from now on.
-    ///
-    /// # Errors
-    ///
-    /// As [`Mailer::start`]; then nothing has changed.
-    pub(super) fn reconfigure(&self, controls: &Controls) -> Result<(), StartError> {
+    pub(super) fn reconfigure(&self, controls: &Controls) {
         if let Some(running) = &self.running {
-            running.remote.replace(remote_delivery(controls)?);
+            running.remote.set_routes(controls.remote.routes.clone());
             running
                 .queue
                 .set_routes(controls.queue.tables.as_ref().clone());
             running.queue.set_limits(limits(&controls.queue));
         }
-        Ok(())
     }
 
     /// Returns only if the engine ends without having been stopped: with the reason.
@@ -114,6 +117,7 @@ impl Mailer {
         if let Some(running) = self.running {
             running.queue.stop();
             let _ = running.engine.await;
+            running.remote.close().await;
         }
     }
 }
@@ -144,41 +148,42 @@ fn engine_config(
     Ok(config)
 }
 
-/// A delivery that can be exchanged while it is in use. Attempts that run keep what they began with.
-struct Replaceable(RwLock<Arc<dyn Delivery>>);
-
-impl Replaceable {
-    fn new(delivery: Arc<dyn Delivery>) -> Self {
-        Self(RwLock::new(delivery))
+/// Sending by SMTP, as the control files say.
+fn remote_delivery(controls: &Controls) -> Result<RemoteDelivery, StartError> {
+    let remote = &controls.remote;
+    let mut config =
+        RemoteConfig::new(remote.helo_host.clone()).map_err(|source| StartError::Hello {
+            value: Escaped(&remote.helo_host).to_string(),
+            source,
+        })?;
+    config.routes = remote.routes.clone();
+    config.own_addresses = own_addresses()?;
+    config.connect_timeout = remote.connect_timeout;
+    if let Some(timeout) = remote.timeout {
+        config.session.timeouts = Timeouts::all(timeout);
     }
-
-    fn replace(&self, delivery: Arc<dyn Delivery>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = delivery;
-    }
-
-    fn current(&self) -> Arc<dyn Delivery> {
-        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
-    }
+    let resolver = HickoryResolver::system().map_err(StartError::Resolver)?;
+    Ok(RemoteDelivery::new(
+        config,
+        Arc::new(resolver),
+        Arc::new(TcpConnect),
+        Instant::now,
+        SysRng.try_next_u64().map_err(io::Error::other)?,
+    ))
 }
 
-#[async_trait]
-impl Delivery for Replaceable {
-    fn destination(&self, recipient: &Address) -> Destination {
-        self.current().destination(recipient)
-    }
-
-    async fn deliver(&self, job: Job) -> Vec<Outcome> {
-        self.current().deliver(job).await
-    }
-}
-
-fn remote_delivery(_controls: &Controls) -> Result<Arc<dyn Delivery>, StartError> {
-    struct Later;
-    #[async_trait]
-    impl Delivery for Later {
-        async fn deliver(&self, job: Job) -> Vec<Outcome> {
-            vec![Outcome::Deferred("later\n".into()); job.recipients.len()]
-        }
-    }
-    Ok(Arc::new(Later))
+/// The addresses of all interfaces that are up.
+fn own_addresses() -> io::Result<Vec<IpAddr>> {
+    let interfaces = nix::ifaddrs::getifaddrs()?;
+    Ok(interfaces
+        .filter(|interface| interface.flags.contains(InterfaceFlags::IFF_UP))
+        .filter_map(|interface| {
+            let address = interface.address?;
+            match (address.as_sockaddr_in(), address.as_sockaddr_in6()) {
+                (Some(v4), _) => Some(v4.ip().into()),
+                (_, Some(v6)) => Some(v6.ip().into()),
+                _ => None,
+            }
+        })
+        .collect())
 }

@@ -54,6 +54,13 @@ pub(crate) enum StartError {
         value: String,
         source: qmail_core::AddressError,
     },
+    #[error("cannot say `{value}` to other hosts: {source}; mend control/helohost or control/me")]
+    Hello {
+        value: String,
+        source: qmail_smtp::client::UnsendableError,
+    },
+    #[error("cannot ask the domain name system: {0}; mend /etc/resolv.conf")]
+    Resolver(qmail_deliver::ResolverError),
     #[error("cannot start: {0}; has the system run out of something?")]
     System(#[from] io::Error),
     #[error("the queue has stopped working: {0}")]
@@ -65,7 +72,7 @@ pub(crate) enum StartError {
 /// # Errors
 ///
 /// The system could not start; or, later, its queue died.
-pub(crate) fn run(options: Options) -> Result<(), StartError> {
+pub(crate) fn run(options: &Options) -> Result<(), StartError> {
     raise_descriptor_limit();
     let announce = Announcer(options.log_format);
     let home = &options.home;
@@ -92,7 +99,7 @@ pub(crate) fn run(options: Options) -> Result<(), StartError> {
         announce.user(&user.name, &domain, &user.secret);
     }
     let passwords = Arc::new(PasswordFile::new(home.passwords()));
-    prepare_mailboxes(&options, &passwords, &domain, announce)?;
+    prepare_mailboxes(options, &passwords, &domain, announce)?;
     if rustix::process::geteuid().is_root() {
         announce.say("qmail: serving as root, which is neither needed nor wise; mail is delivered with root's rights");
     }
@@ -103,7 +110,7 @@ pub(crate) fn run(options: Options) -> Result<(), StartError> {
     let (log, writer) = log::start(io::stdout())?;
     let reporter = Reporter::new(log, options.log_format);
     let result = runtime.block_on(async {
-        let system = System::start(&options, controls, passwords, reporter).await?;
+        let system = System::start(options, controls, passwords, reporter).await?;
         if let Some(user) = &first_user {
             announce.how_to(user, &domain, &system);
         }

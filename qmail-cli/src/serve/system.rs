@@ -207,10 +207,6 @@ impl System {
                 return;
             }
         };
-        if let Err(error) = self.mailer.reconfigure(&controls) {
-            self.reporter.alert(&format_args!("{KEEPING}: {error}"));
-            return;
-        }
         for warning in &controls.warnings {
             self.reporter.warning(warning);
         }
@@ -222,6 +218,7 @@ impl System {
             controls.pop3.sessions_max,
             controls.pop3.sessions_per_address_max,
         );
+        self.mailer.reconfigure(&controls);
         self.settings.replace(Seed {
             smtp: controls.smtp,
             pop3: controls.pop3,
