@@ -11,6 +11,6 @@ pub use clock::{Clock, ManualClock, Now, SystemClock};
 pub use disk::{Disk, DiskFile, RealDisk, Stat};
 pub use spool::{
     Channel, Committed, Entry, Found, Incoming, MemorySpool, MessageId, Position, Recipient,
-    Routed, Settled, Spool, SpoolDraft, SpoolError,
+    Routed, Settled, SplitSpool, Spool, SpoolDraft, SpoolError, split,
 };
 pub use workers::Workers;
