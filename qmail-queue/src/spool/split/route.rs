@@ -254,14 +254,21 @@ pub(super) fn note_failure(
 /// other removals need not be durable: what they leave is swept up when it is old, or by the next message of that number.
 pub(super) fn remove(inner: &Arc<Inner>, id: MessageId, answer: Answer) {
     let directory = Directory::info(id);
-    if let Err(error) = unlink_if_there(inner, directory, id) {
-        let _ = answer.send(Err(error));
-        return;
-    }
+    // A message that was never routed is forgotten by another name.
+    let removed = unlink_if_there(inner, Directory::Todo, id)
+        .and_then(|todo| unlink_if_there(inner, directory, id).map(|_| todo));
+    let directories = match removed {
+        Ok(true) => vec![directory, Directory::Todo],
+        Ok(false) => vec![directory],
+        Err(error) => {
+            let _ = answer.send(Err(error));
+            return;
+        }
+    };
     let shared = Arc::clone(inner);
     inner.committer.submit(Job {
         files: Vec::new(),
-        directories: vec![directory],
+        directories,
         then: Box::new(move |synced| {
             let result = match synced {
                 Ok(()) => remove_rest(&shared, id),
