@@ -22,6 +22,6 @@ pub use scheduler::{
 };
 pub use spool::{
     Channel, Committed, Entry, Found, Incoming, MemorySpool, MessageId, Position, Recipient,
-    Routed, Settled, Spool, SpoolDraft, SpoolError,
+    Routed, Settled, SplitSpool, Spool, SpoolDraft, SpoolError, split,
 };
 pub use workers::Workers;
