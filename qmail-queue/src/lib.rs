@@ -11,8 +11,8 @@ mod scheduler;
 mod spool;
 mod workers;
 
-pub use clock::{Clock, Now};
-pub use disk::{Disk, DiskFile, Stat};
+pub use clock::{Clock, ManualClock, Now, SystemClock};
+pub use disk::{Disk, DiskFile, RealDisk, Stat};
 pub use engine::{Config, Counts, ENVELOPES_OCTETS_MAX, Engine, Parts, Queue, TROUBLE_WAIT};
 pub use intake::Intake;
 pub use log::{Log, LogEvent, Masked, NoLog, Value, Verdict};
