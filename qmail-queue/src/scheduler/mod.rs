@@ -25,8 +25,6 @@ mod backoff;
 mod lane;
 mod limits;
 mod pass;
-#[cfg(test)]
-mod tests;
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
