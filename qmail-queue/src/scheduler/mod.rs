@@ -25,6 +25,8 @@ mod backoff;
 mod lane;
 mod limits;
 mod pass;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
