@@ -549,7 +549,7 @@ struct Chunks {
 #[async_trait]
 impl Content for Chunks {
     async fn open(&self) -> std::io::Result<Box<dyn Body>> {
-        Ok(Box::new(Chunks { ..*self }))
+        Ok(Box::new(Self { ..*self }))
     }
 
     fn octets(&self) -> u64 {
