@@ -60,7 +60,11 @@ impl Server {
             output,
             home: home.to_owned(),
         };
-        server.wait_for(|lines| lines.iter().any(|line| line.starts_with("status: local 0/")));
+        server.wait_for(|lines| {
+            lines
+                .iter()
+                .any(|line| line.starts_with("status: local 0/"))
+        });
         server
     }
 
