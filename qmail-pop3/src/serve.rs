@@ -7,6 +7,7 @@ use std::time::Instant;
 use qmail_core::pump::Pump;
 use qmail_core::{Account, Body, Credentials, LoginError, PasswordChecker};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
 
 use crate::output::push_error;
 use crate::{
@@ -88,9 +89,14 @@ where
             push_error(&mut reply, error.to_string().as_bytes());
             served.end = End::LoginFailed;
             served.trouble = Some(io::Error::other(error));
-            if stream.write_all(&reply).await.is_ok() {
-                let _ = stream.shutdown().await;
-            }
+            let last_words = async {
+                stream.write_all(&reply).await?;
+                // A stream may keep what it was given: tokio's standard output does.
+                stream.flush().await?;
+                stream.shutdown().await
+            };
+            // A client that does not take them is as good as gone.
+            let _ = timeout(config.idle, last_words).await;
             return served;
         }
     };
@@ -262,3 +268,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Owner<'_, S> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
