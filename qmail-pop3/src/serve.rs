@@ -28,8 +28,10 @@ pub struct Served {
     /// How many messages were to be removed at its end.
     pub deleted: u64,
     /// The last thing that went wrong here, not at the client: passwords that could not be checked, a maildrop that could
-    /// not be read or cleared; or the broken connection.
+    /// not be read or cleared.
     pub trouble: Option<io::Error>,
+    /// How the connection broke, if it did: usually the client's doing.
+    pub broken: Option<io::Error>,
 }
 
 /// Serves one client, from the greeting of `session` to the end.
@@ -120,6 +122,7 @@ impl Served {
             retrieved: 0,
             deleted: 0,
             trouble: None,
+            broken: None,
         }
     }
 }
@@ -151,7 +154,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Owner<'_, S> {
                     if let Some(end) = self.pump.machine().end() {
                         self.served.end = end;
                     }
-                    self.served.trouble = Some(error);
+                    self.served.broken = Some(error);
                     return self.served;
                 }
             }

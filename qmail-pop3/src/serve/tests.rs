@@ -155,7 +155,7 @@ async fn a_client_that_is_gone_stops_a_message() {
         }
     );
     assert_eq!(served.end, End::Disconnected);
-    assert!(served.trouble.is_some());
+    assert!(served.broken.is_some() && served.trouble.is_none());
     assert_eq!(maildrops.messages("joe").len(), 1);
 }
 
