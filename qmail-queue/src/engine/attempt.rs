@@ -92,8 +92,7 @@ enum Mark {
 
 impl Engine {
     /// Does what the scheduler says.
-    pub(super) fn start_attempts(&mut self) {
-        let now = self.world.seconds();
+    pub(super) fn start_attempts(&mut self, now: u64) {
         while let Some(step) = self.scheduler.poll(now) {
             match step {
                 Step::Open(attempt) => self.open(attempt),
