@@ -1,2 +1,21 @@
-//! The programs of qmail.
+//! The programs of a mail system, under qmail's names, in one binary.
+//!
+//! The binary looks at the base name of `argv[0]`: a link named `qmail-smtpd` is that program. Called by any other name it
+//! takes the program from its first argument: `qmail serve`, `qmail smtpd`. `qmail help` lists them all.
+//!
+//! Exit codes are qmail's: 0 done, 100 wrong use or a permanent failure, 111 a temporary one; some programs have more, as
+//! their manual pages say.
+//!
+//! Mail logic is in the other crates; here are command lines, files, sockets, processes and signals.
 #![forbid(unsafe_code)]
+
+mod applet;
+mod applets;
+mod command_line;
+mod exit;
+mod home;
+mod log;
+mod passwords;
+mod serve;
+
+pub use applet::{applet_names, main};

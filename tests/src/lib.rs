@@ -1,1 +1,4 @@
-//! skeleton
+//! What the tests of the whole share: the conformance harness.
+#![forbid(unsafe_code)]
+
+pub mod conformance;

@@ -1,0 +1,178 @@
+//! The table of programs, and the choice of one by name.
+
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+use std::process::ExitCode;
+
+use crate::{applets, exit};
+
+/// One program of the multi-call binary. Its code is one file in `applets/`.
+pub(crate) struct Applet {
+    /// What it answers to, matched exactly; the first is the one that is shown.
+    pub(crate) names: &'static [&'static str],
+    /// Where those names count.
+    pub(crate) kind: Kind,
+    /// One line for `qmail help`, without a full stop.
+    pub(crate) summary: &'static str,
+    /// Runs it. Returns the exit code; only `main` exits.
+    pub(crate) run: fn(&Call) -> ExitCode,
+}
+
+/// How a program is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// By a link of its name, as scripts and other programs call it; or as `qmail NAME`, where a leading `qmail-` of the name
+    /// may be left out.
+    Classic,
+    /// As `qmail NAME` only.
+    Command,
+}
+
+/// How a program was called.
+pub(crate) struct Call {
+    /// Which of its names was used.
+    pub(crate) name: &'static str,
+    /// What follows the name.
+    pub(crate) arguments: Vec<OsString>,
+}
+
+/// All programs, sorted by first name. A test checks the order and that no name is taken twice.
+pub(crate) const APPLETS: &[Applet] = &[applets::links::APPLET, applets::serve::APPLET];
+
+/// Runs the program that `argv` asks for.
+///
+/// This is the whole of the binary `qmail`, in the library so that another binary (a test's) can be it too.
+pub fn main() -> ExitCode {
+    run(std::env::args_os().collect())
+}
+
+/// The names of all classic programs that are there: those that `qmail applets --install` makes links for. Sorted.
+pub fn applet_names() -> Vec<&'static str> {
+    let mut names: Vec<_> = APPLETS
+        .iter()
+        .filter(|applet| applet.kind == Kind::Classic)
+        .flat_map(|applet| applet.names)
+        .copied()
+        .collect();
+    names.sort_unstable();
+    names
+}
+
+fn run(argv: Vec<OsString>) -> ExitCode {
+    let mut arguments = argv.into_iter();
+    let called = arguments.next().unwrap_or_default();
+    if let Some((applet, name)) = by_link(&called) {
+        return (applet.run)(&Call {
+            name,
+            arguments: arguments.collect(),
+        });
+    }
+    let Some(wanted) = arguments.next() else {
+        let _ = exit::fatal("qmail", &"which program? `qmail help` lists them", 0);
+        return ExitCode::from(exit::PERMANENT);
+    };
+    match wanted.to_str() {
+        Some("help" | "--help" | "-h") => {
+            exit::print(&help());
+            ExitCode::SUCCESS
+        }
+        Some("version" | "--version" | "-V") => {
+            exit::print(concat!("qmail ", env!("CARGO_PKG_VERSION"), "\n"));
+            ExitCode::SUCCESS
+        }
+        _ => match by_command(&wanted) {
+            Some((applet, name)) => (applet.run)(&Call {
+                name,
+                arguments: arguments.collect(),
+            }),
+            None => exit::fatal(
+                "qmail",
+                &format_args!(
+                    "no program is named {}; `qmail help` lists them",
+                    wanted.display()
+                ),
+                exit::PERMANENT,
+            ),
+        },
+    }
+}
+
+/// The classic program that a link of this name is.
+fn by_link(called: &OsStr) -> Option<(&'static Applet, &'static str)> {
+    let base = Path::new(called).file_name()?.to_str()?;
+    find(base, |applet| applet.kind == Kind::Classic)
+}
+
+/// The program that `qmail WANTED` is. A command of that name comes first: `qmail queue` is not `qmail-queue`.
+fn by_command(wanted: &OsStr) -> Option<(&'static Applet, &'static str)> {
+    let wanted = wanted.to_str()?;
+    find(wanted, |_| true).or_else(|| {
+        find(&format!("qmail-{wanted}"), |applet| {
+            applet.kind == Kind::Classic
+        })
+    })
+}
+
+fn find(wanted: &str, fits: impl Fn(&Applet) -> bool) -> Option<(&'static Applet, &'static str)> {
+    APPLETS
+        .iter()
+        .filter(|applet| fits(applet))
+        .find_map(|applet| {
+            let name = applet.names.iter().find(|&&name| name == wanted)?;
+            Some((applet, *name))
+        })
+}
+
+fn help() -> String {
+    let mut text = String::from(
+        "A mail system. Usage: qmail PROGRAM [ARGUMENT...]; `qmail PROGRAM --help` says more.\n",
+    );
+    for (kind, title) in [
+        (Kind::Command, "Programs"),
+        (
+            Kind::Classic,
+            "Classic programs, also by a link of their name (`qmail applets --install DIR` makes the links)",
+        ),
+    ] {
+        let applets: Vec<_> = APPLETS
+            .iter()
+            .filter(|applet| applet.kind == kind)
+            .collect();
+        if applets.is_empty() {
+            continue;
+        }
+        text.push_str(&format!("\n{title}:\n"));
+        for applet in applets {
+            text.push_str(&format!(
+                "  {:<16} {}\n",
+                applet.names.join(", "),
+                applet.summary
+            ));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_sorted_and_no_name_is_taken_twice() {
+        let first: Vec<_> = APPLETS.iter().map(|applet| applet.names[0]).collect();
+        assert!(first.is_sorted(), "{first:?}");
+        let mut all: Vec<_> = APPLETS.iter().flat_map(|applet| applet.names).collect();
+        let count = all.len();
+        all.sort();
+        all.dedup();
+        assert_eq!(all.len(), count);
+    }
+
+    #[test]
+    fn a_command_is_no_link() {
+        assert!(by_link(OsStr::new("/usr/bin/applets")).is_none());
+        assert!(by_command(OsStr::new("applets")).is_some());
+        assert!(by_command(OsStr::new("applet")).is_none());
+        assert!(by_command(OsStr::new("")).is_none());
+    }
+}
