@@ -8,7 +8,8 @@
 //! | drive a protocol machine | [`Machine`], and with feature `tokio` the [`pump`] |
 //! | read control files | [`control`] |
 //! | route by domain, match rcpthosts | [`route`] |
-//! | write dates and Received fields | [`header`] |
+//! | split and rewrite header fields, write dates and Received fields | [`header`] |
+//! | complete a message and make its envelope | [`message`] |
 //! | expand and strip variable return paths | [`verp`] |
 //! | write and read bounces | [`bounce`] |
 //! | find the user of a local address | [`users`], [`cdb`] |
@@ -31,6 +32,7 @@ mod envelope;
 mod escape;
 pub mod header;
 mod machine;
+pub mod message;
 pub mod netstring;
 mod outcome;
 mod password;
@@ -53,4 +55,4 @@ pub use password::{Account, Credentials, LoginError, PasswordChecker, Secret, ap
 pub use reply::{EnhancedStatus, Reply, ReplyStyle, StatusClass};
 pub use submit::{Draft, Origin, Receipt, Submit, SubmitError};
 
-use address::quote_local_part;
+use address::{is_plain_local_part, quote_address, quote_local_part};

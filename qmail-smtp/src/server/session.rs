@@ -9,9 +9,7 @@ use qmail_core::{Address, CHUNK_OCTETS_MAX, Envelope, Machine, Question, Reply, 
 
 use super::command::{self, ArgumentError, Command};
 use super::data::{Decoder, Progress};
-use super::event::{
-    AbortReason, BodyEnd, CloseReason, Data, Event, Mail, Rcpt, Verdict,
-};
+use super::event::{AbortReason, BodyEnd, CloseReason, Data, Event, Mail, Rcpt, Verdict};
 use super::line::{Line, LineBuffer};
 use super::{Config, replies};
 use crate::timer::Timer;
@@ -81,7 +79,11 @@ struct Transaction {
 struct Message {
     decoder: Decoder,
     octets: u64,
-    /// Set once the owner was told that it is void.
+    /// [`Config::hops_max`] was reached.
+    looping: bool,
+    /// [`Config::message_octets_max`] was passed.
+    too_large: bool,
+    /// The owner was told that it is void.
     void: bool,
     /// When the whole of it must have arrived.
     limit: Timer,
@@ -272,8 +274,7 @@ impl Session {
         } else if self.shutting_down && matches!(self.phase, Phase::Command) {
             self.close_with(&replies::shutting_down(), CloseReason::ShutDown);
         } else if matches!(self.phase, Phase::Command) {
-            self.timer
-                .start_at_next_tick(self.config.timeouts.command);
+            self.timer.start_at_next_tick(self.config.timeouts.command);
         }
     }
 
@@ -283,8 +284,14 @@ impl Session {
         self.timer
             .start_at_next_tick(self.config.timeouts.data_block);
         self.phase = Phase::Message(Box::new(Message {
-            decoder: Decoder::new(self.config.bare_lf, self.config.bare_cr),
+            decoder: Decoder::new(
+                self.config.bare_lf,
+                self.config.bare_cr,
+                self.config.hops_max,
+            ),
             octets: 0,
+            looping: false,
+            too_large: false,
             void: false,
             limit,
         }));
@@ -420,17 +427,19 @@ impl Session {
         let mut text = Vec::new();
         let (taken, progress) = message.decoder.decode(octets, &mut text);
         message.octets = message.octets.saturating_add(text.len() as u64);
-        let looping = message.decoder.hops() >= self.config.hops_max;
-        let too_large = self
+        message.looping |= progress == Progress::Looping;
+        message.too_large |= self
             .config
             .message_octets_max
             .is_some_and(|octets_max| message.octets > octets_max);
+        let (looping, too_large) = (message.looping, message.too_large);
+        // What came first is the reason, so that it does not depend on the pieces: the decoder stops at each of the others.
         let refused = match progress {
+            _ if too_large => Some(AbortReason::TooLarge),
+            _ if looping => Some(AbortReason::Looping),
             Progress::BareLf => Some(AbortReason::BareLf),
             Progress::BareCr => Some(AbortReason::BareCr),
-            _ if looping => Some(AbortReason::Looping),
-            _ if too_large => Some(AbortReason::TooLarge),
-            _ => None,
+            Progress::More | Progress::End | Progress::Looping => None,
         };
         match refused {
             Some(reason) if !message.void => {
@@ -443,7 +452,7 @@ impl Session {
         self.timer.start(self.config.timeouts.data_block);
         let octets = message.octets;
         match progress {
-            Progress::More => {}
+            Progress::More | Progress::Looping => {}
             Progress::End => {
                 self.phase = Phase::Command;
                 if looping {
@@ -546,9 +555,9 @@ impl Session {
     /// Whether replies have to be sent before more commands are taken.
     fn transmit_first(&mut self) -> bool {
         let transmit = &mut self.transmit;
-        let waited = transmit
-            .since
-            .map_or(Duration::ZERO, |since| self.timer.now().duration_since(since));
+        let waited = transmit.since.map_or(Duration::ZERO, |since| {
+            self.timer.now().duration_since(since)
+        });
         transmit.overdue = transmit.octets.len() >= TRANSMIT_OCTETS_MAX || waited >= BATCH_WAIT;
         transmit.overdue
     }
