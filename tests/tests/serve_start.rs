@@ -106,8 +106,9 @@ fn a_mailbox_of_the_options_gets_a_password() {
 
 /// Starts the program for an error: gives its exit code and the one line it says.
 fn refused(arguments: &[&str]) -> (Option<i32>, String) {
-    let output = Command::new(PROGRAM)
-        .arg("serve")
+    // Should it start after all, it is ended.
+    let output = Command::new("timeout")
+        .args(["20", PROGRAM, "serve"])
         .args(arguments)
         .env_remove("QMAIL_HOME")
         .output()
