@@ -181,13 +181,13 @@ def sink_refuses_and_the_sender_is_told():
     port = free_port()
     with Peer(program("smtp-sink"), "-4", "-u", "nobody", "-r", "RCPT", f"127.0.0.1:{port}", "1024"):
         wait_port(port)
-        # A soft refusal (-r) defers; a hard one (-R) bounces.
+        # A soft refusal (-r) defers; a hard one (-f) bounces.
         with world("soft", control={"smtproutes": f":127.0.0.1:{port}"}) as w:
             send(w, sender=f"alice@{HOST}", to="x@refused.test")
             w.wait_log(r"^delivery \d+: deferral: ")
             assert w.files() == []
     port = free_port()
-    with Peer(program("smtp-sink"), "-4", "-u", "nobody", "-R", "RCPT", f"127.0.0.1:{port}", "1024"):
+    with Peer(program("smtp-sink"), "-4", "-u", "nobody", "-f", "RCPT", f"127.0.0.1:{port}", "1024"):
         wait_port(port)
         with world("hard", control={"smtproutes": f":127.0.0.1:{port}"}) as w:
             send(w, sender=f"alice@{HOST}", to="x@refused.test")
@@ -265,7 +265,7 @@ def ten_thousand_recipients():
                 reply(b"250")
         s.sendall(b"DATA\r\n")
         reply(b"354")
-        s.sendall(crlf(BODY) + b".\r\n")
+        s.sendall(re.sub(rb"(?m)^\.", b"..", crlf(BODY)) + b".\r\n")
         reply(b"250")
         s.sendall(b"QUIT\r\n")
         reply(b"221")
