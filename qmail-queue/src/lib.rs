@@ -8,6 +8,8 @@ mod spool;
 mod workers;
 
 pub use clock::{Clock, ManualClock, Now, SystemClock};
+#[cfg(any(test, feature = "sim"))]
+pub use disk::{Choices, SimDisk, Trouble};
 pub use disk::{Disk, DiskFile, RealDisk, Stat};
 pub use spool::{
     Channel, Committed, Entry, Found, Incoming, MemorySpool, MessageId, Position, Recipient,
