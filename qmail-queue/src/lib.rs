@@ -12,6 +12,8 @@ mod spool;
 mod workers;
 
 pub use clock::{Clock, ManualClock, Now, SystemClock};
+#[cfg(any(test, feature = "sim"))]
+pub use disk::{Choices, SimDisk, Trouble};
 pub use disk::{Disk, DiskFile, RealDisk, Stat};
 pub use engine::{Config, Counts, ENVELOPES_OCTETS_MAX, Engine, Parts, Queue, TROUBLE_WAIT};
 pub use intake::Intake;
@@ -22,6 +24,6 @@ pub use scheduler::{
 };
 pub use spool::{
     Channel, Committed, Entry, Found, Incoming, MemorySpool, MessageId, Position, Recipient,
-    Routed, Settled, Spool, SpoolDraft, SpoolError,
+    Routed, Settled, SplitSpool, Spool, SpoolDraft, SpoolError, split,
 };
 pub use workers::Workers;

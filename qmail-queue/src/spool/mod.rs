@@ -10,9 +10,10 @@
 //! | gone | [`Spool::remove`] | |
 
 mod memory;
-mod received;
+pub mod split;
 
 pub use memory::MemorySpool;
+pub use split::SplitSpool;
 
 use std::io;
 use std::path::PathBuf;
@@ -106,7 +107,8 @@ pub trait Spool: Send + Sync {
         positions: &[Position],
     ) -> Result<(), SpoolError>;
 
-    /// Records that every recipient of a channel is done.
+    /// Records that every recipient of a channel is done. Durable on return. A closed channel has no recipients, and closing it
+    /// again, marking and putting it off are no errors.
     ///
     /// # Errors
     ///
@@ -117,7 +119,7 @@ pub trait Spool: Send + Sync {
     ///
     /// # Errors
     ///
-    /// Maybe a part of it was appended; appending again is harmless but for a note told twice.
+    /// At worst a part of it was appended, and appending it again tells it twice.
     async fn note_failure(&self, id: MessageId, note: &[u8]) -> Result<(), SpoolError>;
 
     /// The text of permanent failures, if there is any.
@@ -153,11 +155,12 @@ pub trait Spool: Send + Sync {
     /// The message is gone or cannot be read.
     async fn content(&self, id: MessageId) -> Result<Arc<dyn Content>, SpoolError>;
 
-    /// Removes a message that is settled.
+    /// Removes a message that is settled. Durable on return: no recipient of it is ever tried again, even if its channels were
+    /// never closed. So a message that is settled at once needs no other call before this one.
     ///
     /// # Errors
     ///
-    /// Some of it may be left; [`Spool::scan`] finds it again, as a routed message without open channels.
+    /// Some of it may be left; [`Spool::scan`] may find it again, as it was before this call. Removing again is harmless.
     async fn remove(&self, settled: Settled) -> Result<(), SpoolError>;
 
     /// Looks for what crashed writers left long ago, and removes it. Called now and then.
@@ -229,6 +232,19 @@ pub struct Entry {
     pub pid: u32,
     /// When it came.
     pub now: SystemTime,
+}
+
+impl Entry {
+    /// What every message of the queue starts with: its Received field, one line.
+    fn received(&self) -> Vec<u8> {
+        let seconds = self
+            .now
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs());
+        let mut line = Vec::with_capacity(80);
+        qmail_core::header::received::write_queue_field(self.pid, self.origin, seconds, &mut line);
+        line
+    }
 }
 
 /// An accepted message, just now.
