@@ -68,6 +68,9 @@ const EVENTS_MAX: usize = 32;
 const TURNS_MAX: u32 = 8;
 
 /// A queue that delivers. Made together with its [`Queue`], by which the rest of the program talks to it.
+///
+/// All its deliveries are polled by whoever polls [`run`](Self::run), on one thread: one that computes much, as encryption does,
+/// should hand its work to the threads of its runtime and wait for it.
 pub struct Engine {
     world: Arc<World>,
     routes: Arc<Tables>,
