@@ -18,15 +18,15 @@ struct Posing {
 
 impl Posing {
     fn new(scripts: &[(&str, &str)]) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let directory = tempfile::tempdir().expect("a scratch directory");
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).expect("its mode");
         for (name, script) in scripts {
             let path = directory.path().join(name);
-            fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+            fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("a script");
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("its mode");
         }
         let helper = Path::new(env!("CARGO_BIN_EXE_conform-helper"));
-        let programs = Programs::in_directory(directory.path(), helper).unwrap();
+        let programs = Programs::in_directory(directory.path(), helper).expect("the directory");
         Self {
             _directory: directory,
             programs,
@@ -38,13 +38,13 @@ impl Posing {
         case["name"] = "harness/case".into();
         case["why"] = "to see what is seen".into();
         case["expect"] = json!({});
-        let case: Case = serde_json::from_str(&case.to_string()).unwrap();
+        let case: Case = serde_json::from_str(&case.to_string()).expect("a case");
         run_case(&case, &self.programs)
     }
 
     /// Runs a case and checks what is seen of it, under the keys that `want` has.
     fn check(&self, case: Value, want: Value) {
-        let seen = self.run(case).unwrap();
+        let seen = self.run(case).expect("the case runs");
         let Value::Object(want) = want else {
             panic!("what is wanted is an object");
         };
@@ -56,7 +56,7 @@ impl Posing {
         scenario["name"] = "harness/scenario".into();
         scenario["why"] = "to see what is seen".into();
         scenario["expect"] = json!({});
-        let scenario: Scenario = serde_json::from_str(&scenario.to_string()).unwrap();
+        let scenario: Scenario = serde_json::from_str(&scenario.to_string()).expect("a scenario");
         run_scenario(&scenario, &self.programs)
     }
 }
