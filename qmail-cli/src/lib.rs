@@ -13,5 +13,9 @@ mod applet;
 mod applets;
 mod command_line;
 mod exit;
+mod home;
+mod log;
+mod passwords;
+mod serve;
 
 pub use applet::{applet_names, main};

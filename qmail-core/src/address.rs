@@ -81,29 +81,35 @@ impl Address {
     /// The form for SMTP commands and header fields: the local part quoted when its octets ask for it, the domain
     /// as it is (RFC 5321 section 4.1.2).
     pub fn quoted(&self) -> Vec<u8> {
-        let (local, domain) = self.split();
         let mut sink = Vec::with_capacity(self.0.len() + 8);
-        if self.0.is_empty() {
-            return sink;
-        }
-        quote_local_part(local, &mut sink);
-        if let Some(domain) = domain {
-            sink.push(b'@');
-            sink.extend_from_slice(domain);
-        }
+        quote_address(&self.0, &mut sink);
         sink
     }
 }
 
-/// Writes a local part, in quotes if it is empty, starts or ends with a dot, has two dots in a row, or holds any octet
-/// beyond RFC 5321's atext. Inside quotes only CR, LF, `"` and `\` get a backslash.
-fn quote_local_part(local: &[u8], sink: &mut Vec<u8>) {
-    let plain = !local.is_empty()
+/// Writes an address that may be of any length, as [`Address::quoted`] does. An empty one stays empty.
+pub(crate) fn quote_address(octets: &[u8], sink: &mut Vec<u8>) {
+    if octets.is_empty() {
+        return;
+    }
+    let at = memchr::memrchr(b'@', octets).unwrap_or(octets.len());
+    quote_local_part(&octets[..at], sink);
+    sink.extend_from_slice(&octets[at..]);
+}
+
+/// Whether a local part needs no quotes: it is not empty, does not start or end with a dot, has no two dots in a row, and
+/// no octet beyond RFC 5321's atext.
+pub(crate) fn is_plain_local_part(local: &[u8]) -> bool {
+    !local.is_empty()
         && local.first() != Some(&b'.')
         && local.last() != Some(&b'.')
         && local.iter().all(|&octet| octet == b'.' || is_atext(octet))
-        && memchr::memmem::find(local, b"..").is_none();
-    if plain {
+        && memchr::memmem::find(local, b"..").is_none()
+}
+
+/// Writes a local part, in quotes if it needs them. Inside quotes only CR, LF, `"` and `\` get a backslash.
+pub(crate) fn quote_local_part(local: &[u8], sink: &mut Vec<u8>) {
+    if is_plain_local_part(local) {
         sink.extend_from_slice(local);
         return;
     }

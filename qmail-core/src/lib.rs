@@ -6,23 +6,43 @@
 //! | answer an SMTP command | [`Reply`], [`EnhancedStatus`] |
 //! | say what became of a recipient | [`Outcome`], [`Report`] |
 //! | drive a protocol machine | [`Machine`], and with feature `tokio` the [`pump`] |
+//! | read control files | [`control`] |
+//! | route by domain, match rcpthosts | [`route`] |
+//! | split and rewrite header fields, write dates and Received fields | [`header`] |
+//! | complete a message and make its envelope | [`message`] |
+//! | expand and strip variable return paths | [`verp`] |
+//! | write and read bounces | [`bounce`] |
+//! | find the user of a local address | [`users`], [`cdb`] |
+//! | frame octets for QMTP and QMQP | [`netstring`] |
 //! | be a place that mail is delivered to | [`Delivery`] |
 //! | be a place that new mail is handed to | [`Submit`], [`Draft`] |
+//! | say who may log in | [`PasswordChecker`], [`Credentials`] |
 //!
 //! Everything is octets: mail is 8-bit, and no type here is a `String` where a peer chooses the content.
 #![forbid(unsafe_code)]
 
 mod address;
+pub mod bounce;
+pub mod cdb;
 mod content;
+pub mod control;
+mod decimal;
 mod delivery;
 mod envelope;
 mod escape;
+pub mod header;
 mod machine;
+pub mod message;
+pub mod netstring;
 mod outcome;
+mod password;
 #[cfg(feature = "tokio")]
 pub mod pump;
 mod reply;
+pub mod route;
 mod submit;
+pub mod users;
+pub mod verp;
 
 pub use address::{ADDRESS_OCTETS_MAX, Address, AddressError, ReversePath};
 pub use content::{Body, CHUNK_OCTETS_MAX, Content, MemoryContent};
@@ -31,5 +51,8 @@ pub use envelope::Envelope;
 pub use escape::Escaped;
 pub use machine::{Machine, Question};
 pub use outcome::{Outcome, REPORT_OCTETS_MAX, Report};
+pub use password::{Account, Credentials, LoginError, PasswordChecker, Secret, apop_digest};
 pub use reply::{EnhancedStatus, Reply, ReplyStyle, StatusClass};
 pub use submit::{Draft, Origin, Receipt, Submit, SubmitError};
+
+use address::{is_plain_local_part, quote_address, quote_local_part};

@@ -38,6 +38,8 @@ pub struct Pump<M, S> {
     pending: Vec<u8>,
     taken: usize,
     transmit: Vec<u8>,
+    /// How much of `transmit` is sent.
+    sent: usize,
     timer: Option<Pin<Box<Sleep>>>,
     ended: bool,
 }
@@ -52,6 +54,7 @@ impl<M: Machine, S: AsyncRead + AsyncWrite + Unpin> Pump<M, S> {
             pending: Vec::new(),
             taken: 0,
             transmit: Vec::new(),
+            sent: 0,
             timer: None,
             ended: false,
         }
@@ -70,6 +73,9 @@ impl<M: Machine, S: AsyncRead + AsyncWrite + Unpin> Pump<M, S> {
 
     /// Runs the conversation until the machine has something to tell; `None` once it is over and all is sent.
     ///
+    /// The future may be dropped and a new one asked for: nothing is lost or sent twice. So a session can wait for its peer and
+    /// for something else, such as the end of the program.
+    ///
     /// # Errors
     ///
     /// A broken connection, after the machine was told of it and its last events were given out; or a question of the
@@ -83,6 +89,9 @@ impl<M: Machine, S: AsyncRead + AsyncWrite + Unpin> Pump<M, S> {
                 continue;
             }
             if self.machine.poll_transmit(&mut self.transmit) || !self.transmit.is_empty() {
+                // The owner may have thought for long about what is sent now: a machine that counts its wait from that
+                // answer learns here when it was.
+                self.machine.handle_deadline((self.now)());
                 if let Err(error) = self.send().await {
                     self.fail(error)?;
                 }
@@ -128,7 +137,12 @@ impl<M: Machine, S: AsyncRead + AsyncWrite + Unpin> Pump<M, S> {
     /// Sends what waits, for at most as long as the machine would wait for its peer.
     async fn send(&mut self) -> io::Result<()> {
         let write = async {
-            self.stream.write_all(&self.transmit).await?;
+            while self.sent < self.transmit.len() {
+                match self.stream.write(&self.transmit[self.sent..]).await? {
+                    0 => return Err(io::ErrorKind::WriteZero.into()),
+                    written => self.sent += written,
+                }
+            }
             self.stream.flush().await
         };
         match self.machine.deadline() {
@@ -137,6 +151,7 @@ impl<M: Machine, S: AsyncRead + AsyncWrite + Unpin> Pump<M, S> {
                 .map_err(|_| io::ErrorKind::TimedOut)??,
             None => write.await?,
         }
+        self.sent = 0;
         // An idle session should not keep the room of its longest reply.
         if self.transmit.capacity() > 4096 {
             self.transmit = Vec::new();
@@ -149,6 +164,7 @@ impl<M: Machine, S: AsyncRead + AsyncWrite + Unpin> Pump<M, S> {
     /// Tells the machine that its peer is gone; its last events still come out before the error does.
     fn fail(&mut self, error: io::Error) -> io::Result<()> {
         self.transmit = Vec::new();
+        self.sent = 0;
         if self.ended {
             return Err(error);
         }

@@ -1,2 +1,32 @@
-//! skeleton
+//! Where mail goes: into Maildirs of this host, or by SMTP to another.
+//!
+//! | to | use |
+//! |---|---|
+//! | deliver to users of this host | [`LocalDelivery`], a [`qmail_core::Delivery`] |
+//! | say who those users are | [`UserDirectory`]: [`AssignedUsers`], [`FixedUsers`], [`FirstOf`] several, or your own |
+//! | write a message into a Maildir | [`Maildirs`] |
+//! | deliver to other hosts | [`RemoteDelivery`], a [`qmail_core::Delivery`] |
+//! | ask the domain name system | [`Resolver`]: [`HickoryResolver`], [`FixedResolver`], or your own |
+//! | make connections another way | [`Connect`]: [`TcpConnect`], or your own |
+//!
+//! Everything runs on a tokio runtime that the caller brings. Nothing here knows a queue: what is tried again, and when, is
+//! decided by who calls.
 #![forbid(unsafe_code)]
+
+mod errno;
+mod local;
+mod maildir;
+mod remote;
+mod resolver;
+mod users;
+
+pub use local::LocalDelivery;
+pub use maildir::{MaildirError, Maildirs};
+pub use remote::{Connect, RemoteConfig, RemoteDelivery, RemoteReport, Stream, TcpConnect};
+pub use resolver::{
+    ANSWERS_MAX, FixedResolver, HickoryResolver, LookupError, MailExchanger, Resolver,
+    ResolverError,
+};
+pub use users::{
+    ASSIGNMENTS_OCTETS_MAX, AssignedUsers, FirstOf, FixedUsers, User, UserDirectory, UserError,
+};

@@ -4,13 +4,24 @@
 
 mod clock;
 mod disk;
+mod engine;
+mod intake;
+mod log;
+mod scheduler;
 mod spool;
 mod workers;
 
-pub use clock::{Clock, Now};
-pub use disk::{Disk, DiskFile, Stat};
+pub use clock::{Clock, ManualClock, Now, SystemClock};
+pub use disk::{Disk, DiskFile, RealDisk, Stat};
+pub use engine::{Config, Counts, ENVELOPES_OCTETS_MAX, Engine, Parts, Queue, TROUBLE_WAIT};
+pub use intake::Intake;
+pub use log::{Log, LogEvent, Masked, NoLog, Value, Verdict};
+pub use scheduler::{
+    Attempt, IDLE_PASSES_MAX, JOBS_LOADED_MAX, JobId, Limits, PassId, Scheduler, Step, is_dying,
+    next_attempt,
+};
 pub use spool::{
-    Channel, Committed, Entry, Found, Incoming, MessageId, Position, Recipient, Routed, Settled,
-    Spool, SpoolDraft, SpoolError,
+    Channel, Committed, Entry, Found, Incoming, MemorySpool, MessageId, Position, Recipient,
+    Routed, Settled, SplitSpool, Spool, SpoolDraft, SpoolError, split,
 };
 pub use workers::Workers;

@@ -1,3 +1,4 @@
 //! The programs, one file each. The table that names them is in `applet.rs`.
 
 pub(crate) mod links;
+pub(crate) mod serve;

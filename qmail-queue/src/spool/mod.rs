@@ -9,6 +9,12 @@
 //! | routed | [`Spool::route`] | text, sender, birth, recipients for each channel, marks, failure notes |
 //! | gone | [`Spool::remove`] | |
 
+mod memory;
+pub mod split;
+
+pub use memory::MemorySpool;
+pub use split::SplitSpool;
+
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -38,6 +44,22 @@ pub trait Spool: Send + Sync {
     /// A message that cannot be read is [`Found::Damaged`], not an error; an error means that the spool itself cannot be read.
     async fn scan(&self, found: &mut (dyn FnMut(Found) + Send)) -> Result<(), SpoolError>;
 
+    /// Lists the incoming messages only. A message that is being committed may be among them.
+    ///
+    /// # Errors
+    ///
+    /// As [`Spool::scan`].
+    async fn incoming_ids(&self) -> Result<Vec<MessageId>, SpoolError> {
+        let mut ids = Vec::new();
+        let mut found = |found| {
+            if let Found::Incoming(id) = found {
+                ids.push(id);
+            }
+        };
+        self.scan(&mut found).await?;
+        Ok(ids)
+    }
+
     /// Reads the envelope of an incoming message.
     ///
     /// # Errors
@@ -51,6 +73,13 @@ pub trait Spool: Send + Sync {
     ///
     /// The message is still incoming.
     async fn route(&self, id: MessageId, routed: Routed) -> Result<(), SpoolError>;
+
+    /// Reads the sender of a routed message.
+    ///
+    /// # Errors
+    ///
+    /// A failed read, or a damaged record.
+    async fn sender(&self, id: MessageId) -> Result<ReversePath, SpoolError>;
 
     /// Reads up to `max` recipients of a channel, from `from` on ([`Position::START`] for the first). Fewer than `max`
     /// means that there are no more.
@@ -203,6 +232,19 @@ pub struct Entry {
     pub now: SystemTime,
 }
 
+impl Entry {
+    /// What every message of the queue starts with: its Received field, one line.
+    fn received(&self) -> Vec<u8> {
+        let seconds = self
+            .now
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs());
+        let mut line = Vec::with_capacity(80);
+        qmail_core::header::received::write_queue_field(self.pid, self.origin, seconds, &mut line);
+        line
+    }
+}
+
 /// An accepted message, just now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Committed {
@@ -295,7 +337,6 @@ pub struct Settled {
 }
 
 impl Settled {
-    #[expect(dead_code, reason = "used by the engine")]
     pub(crate) fn new(id: MessageId) -> Self {
         Self { id }
     }

@@ -1,0 +1,373 @@
+//! The control files that `qmail serve` knows, read into values.
+//!
+//! The classic files mean what they always meant. New ones:
+//!
+//! | file | kind, default | meaning |
+//! |---|---|---|
+//! | relayclients | list, none | addresses and networks whose clients may send anywhere: `10.0.0.0/8`, `10.1.`, `::1` |
+//! | concurrencyincoming | number, 2000 | most SMTP sessions at a time |
+//! | concurrencypop3 | number, 2000 | most POP3 sessions at a time |
+//! | concurrencyperip | number, 100 | most sessions of one service from one address; relay clients and loopback aside |
+//! | concurrencydestination | number, 20 | most remote deliveries at a time to one destination |
+//! | timeoutpop3d | number, 1200 | seconds that a POP3 client may be idle |
+//!
+//! A file that cannot be read, or says what cannot be, stops the start.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use qmail_core::control::Set;
+use qmail_core::route::{BadMailFrom, RcptHosts, SmtpRoutes, Tables};
+
+use super::Home;
+use super::directory::{ControlError, Directory};
+use crate::serve::Networks;
+
+/// Most parallel deliveries or sessions that a control file can ask for.
+const CONCURRENCY_MAX: u64 = 100_000;
+
+/// Longest timeout in seconds that a control file can ask for: a day.
+const TIMEOUT_MAX: u64 = 86_400;
+
+/// queuelifetime when it is not set: one week.
+const LIFETIME: Duration = Duration::from_secs(604_800);
+
+/// timeoutpop3d when it is not set.
+const POP3_TIMEOUT: Duration = Duration::from_secs(1200);
+
+/// timeoutconnect when it is not set.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The configuration of a home.
+#[derive(Debug)]
+pub(crate) struct Controls {
+    /// SMTP in.
+    pub(crate) smtp: SmtpControls,
+    /// POP3.
+    pub(crate) pop3: Pop3Controls,
+    /// The queue.
+    pub(crate) queue: QueueControls,
+    /// SMTP out.
+    pub(crate) remote: RemoteControls,
+    /// What is strange and can be lived with: for the log.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// SMTP in.
+#[derive(Debug)]
+pub(crate) struct SmtpControls {
+    /// smtpgreeting, else me.
+    pub(crate) greeting: Bytes,
+    /// timeoutsmtpd: how long a read may take; `None` leaves it to the server's defaults.
+    pub(crate) timeout: Option<Duration>,
+    /// databytes; 0 is no limit.
+    pub(crate) message_octets_max: Option<u64>,
+    /// rcpthosts with morercpthosts.cdb; `None` if the file is missing.
+    pub(crate) rcpthosts: Option<RcptHosts>,
+    /// badmailfrom.
+    pub(crate) badmailfrom: BadMailFrom,
+    /// relayclients.
+    pub(crate) relayclients: Networks,
+    /// concurrencyincoming.
+    pub(crate) sessions_max: usize,
+    /// concurrencyperip.
+    pub(crate) sessions_per_address_max: usize,
+}
+
+/// POP3.
+#[derive(Debug)]
+pub(crate) struct Pop3Controls {
+    /// Name in the greeting: me.
+    pub(crate) hostname: Bytes,
+    /// timeoutpop3d.
+    pub(crate) timeout: Duration,
+    /// concurrencypop3.
+    pub(crate) sessions_max: usize,
+    /// concurrencyperip.
+    pub(crate) sessions_per_address_max: usize,
+}
+
+/// The queue.
+#[derive(Debug)]
+pub(crate) struct QueueControls {
+    /// locals, percenthack, virtualdomains, envnoathost.
+    pub(crate) tables: Arc<Tables>,
+    /// queuelifetime.
+    pub(crate) lifetime: Duration,
+    /// concurrencylocal; 0 holds local mail.
+    pub(crate) local_max: usize,
+    /// concurrencyremote; 0 holds remote mail.
+    pub(crate) remote_max: usize,
+    /// concurrencydestination.
+    pub(crate) destination_max: usize,
+    /// bouncefrom.
+    pub(crate) bounce_from: Bytes,
+    /// bouncehost.
+    pub(crate) bounce_host: Bytes,
+    /// doublebounceto.
+    pub(crate) double_bounce_to: Bytes,
+    /// doublebouncehost.
+    pub(crate) double_bounce_host: Bytes,
+}
+
+/// SMTP out.
+#[derive(Debug)]
+pub(crate) struct RemoteControls {
+    /// helohost, else me.
+    pub(crate) helo_host: Bytes,
+    /// smtproutes.
+    pub(crate) routes: SmtpRoutes,
+    /// timeoutconnect.
+    pub(crate) connect_timeout: Duration,
+    /// timeoutremote: how long one step may take; `None` leaves it to the client's defaults.
+    pub(crate) timeout: Option<Duration>,
+}
+
+impl Controls {
+    /// Reads everything.
+    ///
+    /// # Errors
+    ///
+    /// The first file that cannot be read, or says what cannot be.
+    pub(crate) fn read(home: &Home) -> Result<Self, ControlError> {
+        let mut directory = Directory::new(&home.control());
+        let me = directory.line("me")?;
+        if me.as_ref().is_some_and(|me| me.is_empty()) {
+            return Err(ControlError::Bad {
+                path: directory.path("me"),
+                value: String::new(),
+                remedy: "write the name of this host, such as mail.example.org",
+            });
+        }
+        let named = |directory: &Directory, file: &str| -> Result<Bytes, ControlError> {
+            match directory.line(file)? {
+                Some(line) => Ok(line),
+                None => me.clone().ok_or_else(|| ControlError::Missing {
+                    path: directory.path("me"),
+                    remedy: "write the name of this host, such as mail.example.org, into it",
+                }),
+            }
+        };
+        // The ones that have a last resort when `me` is missing too.
+        let called = |directory: &Directory, file: &str| -> Result<Bytes, ControlError> {
+            Ok(directory
+                .line(file)?
+                .or_else(|| me.clone())
+                .unwrap_or_else(|| Bytes::copy_from_slice(file.as_bytes())))
+        };
+
+        let mut tables = Tables::new(called(&directory, "envnoathost")?);
+        tables.locals = match directory.file("locals")? {
+            Some(file) => Set::parse(&file),
+            None => std::iter::once(named(&directory, "locals")?).collect(),
+        };
+        tables.percent_hack = directory.parsed("percenthack", |file, _| Set::parse(file))?;
+        tables.virtual_domains =
+            directory.parsed("virtualdomains", qmail_core::control::Map::parse)?;
+
+        let per_address = directory.count("concurrencyperip", 100)?;
+        let smtp = SmtpControls {
+            greeting: named(&directory, "smtpgreeting")?,
+            timeout: directory.seconds("timeoutsmtpd")?,
+            message_octets_max: directory.integer("databytes")?.filter(|&octets| octets > 0),
+            rcpthosts: match directory.file("rcpthosts")? {
+                Some(file) => {
+                    let hosts = RcptHosts::parse(&file);
+                    Some(match directory.cdb("morercpthosts.cdb")? {
+                        Some(more) => hosts.with_more(more),
+                        None => hosts,
+                    })
+                }
+                None => {
+                    directory.warnings.push(
+                        "control/rcpthosts is missing: mail is only accepted for the domains in locals and virtualdomains"
+                            .to_owned(),
+                    );
+                    None
+                }
+            },
+            badmailfrom: directory.parsed("badmailfrom", |file, _| BadMailFrom::parse(file))?,
+            relayclients: networks(&directory, "relayclients")?,
+            sessions_max: directory.count("concurrencyincoming", 2000)?,
+            sessions_per_address_max: per_address,
+        };
+        let pop3 = Pop3Controls {
+            hostname: called(&directory, "me")?,
+            timeout: directory.seconds("timeoutpop3d")?.unwrap_or(POP3_TIMEOUT),
+            sessions_max: directory.count("concurrencypop3", 2000)?,
+            sessions_per_address_max: per_address,
+        };
+        let queue = QueueControls {
+            tables: Arc::new(tables),
+            lifetime: directory
+                .integer("queuelifetime")?
+                .map_or(LIFETIME, Duration::from_secs),
+            local_max: directory.count("concurrencylocal", 10)?,
+            remote_max: directory.count("concurrencyremote", 20)?,
+            destination_max: directory.count("concurrencydestination", 20)?.max(1),
+            bounce_from: directory
+                .line("bouncefrom")?
+                .unwrap_or_else(|| Bytes::from_static(b"MAILER-DAEMON")),
+            bounce_host: called(&directory, "bouncehost")?,
+            double_bounce_to: directory
+                .line("doublebounceto")?
+                .unwrap_or_else(|| Bytes::from_static(b"postmaster")),
+            double_bounce_host: called(&directory, "doublebouncehost")?,
+        };
+        let remote = RemoteControls {
+            helo_host: named(&directory, "helohost")?,
+            routes: directory.parsed("smtproutes", SmtpRoutes::parse)?,
+            connect_timeout: directory
+                .seconds("timeoutconnect")?
+                .unwrap_or(CONNECT_TIMEOUT),
+            timeout: directory.seconds("timeoutremote")?,
+        };
+        Ok(Self {
+            smtp,
+            pop3,
+            queue,
+            remote,
+            warnings: directory.warnings,
+        })
+    }
+}
+
+impl Directory {
+    /// How many at a time.
+    fn count(&mut self, name: &str, default: u64) -> Result<usize, ControlError> {
+        let count = self.integer(name)?.unwrap_or(default);
+        Ok(usize::try_from(count.min(CONCURRENCY_MAX)).unwrap_or(usize::MAX))
+    }
+
+    /// How long to wait.
+    fn seconds(&mut self, name: &str) -> Result<Option<Duration>, ControlError> {
+        let seconds = self.integer(name)?;
+        Ok(seconds.map(|seconds| Duration::from_secs(seconds.clamp(1, TIMEOUT_MAX))))
+    }
+}
+
+fn networks(directory: &Directory, name: &str) -> Result<Networks, ControlError> {
+    let file = directory.file(name)?.unwrap_or_default();
+    let lines = qmail_core::control::list(&file).map(|line| line.octets);
+    Networks::parse(lines).map_err(|line| ControlError::Bad {
+        path: directory.path(name),
+        value: qmail_core::Escaped(line).to_string(),
+        remedy: "no address or network; write 192.0.2.1, 192.0.2.0/24, 192.0.2. or 2001:db8::/32",
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use qmail_core::Address;
+
+    use super::*;
+
+    fn read(files: &[(&str, &str)]) -> Result<Controls, String> {
+        let directory = tempfile::tempdir().unwrap();
+        let home = Home::choose(Some(directory.path().to_owned()), None);
+        fs::create_dir(home.control()).unwrap();
+        for (name, text) in files {
+            fs::write(home.control().join(name), text).unwrap();
+        }
+        let prefix = format!("{}/", home.control().display());
+        Controls::read(&home).map_err(|error| error.to_string().replace(&prefix, ""))
+    }
+
+    #[test]
+    fn me_alone_is_enough() {
+        let controls = read(&[("me", "mail.example.org\n")]).unwrap();
+        assert_eq!(controls.smtp.greeting, "mail.example.org");
+        assert_eq!(controls.remote.helo_host, "mail.example.org");
+        let joe = Address::new("joe@mail.example.org").unwrap();
+        assert!(controls.queue.tables.receives(&joe));
+        assert!(controls.smtp.rcpthosts.is_none());
+        assert_eq!(controls.smtp.message_octets_max, None);
+        assert_eq!(controls.warnings.len(), 1, "{:?}", controls.warnings);
+    }
+
+    #[test]
+    fn without_me_the_first_need_of_it_is_told() {
+        let error = read(&[]).unwrap_err();
+        assert_eq!(
+            error,
+            "me is missing: write the name of this host, such as mail.example.org, into it"
+        );
+        let controls = read(&[
+            ("locals", "a\n"),
+            ("smtpgreeting", "g\n"),
+            ("helohost", "h\n"),
+        ])
+        .unwrap();
+        assert_eq!(controls.queue.bounce_host, "bouncehost");
+    }
+
+    #[test]
+    fn a_bad_value_is_told_with_file_and_remedy() {
+        for (name, text, told) in [
+            (
+                "databytes",
+                "lots",
+                "databytes, line 1, `lots`: no number; write decimal digits only, or remove the file for the default",
+            ),
+            (
+                "databytes",
+                "10M",
+                "databytes, line 1, `10M`: text after the number is ignored; write decimal digits only, or remove the file for the default",
+            ),
+            (
+                "queuelifetime",
+                "99999999999999999999",
+                "queuelifetime, line 1, `99999999999999999999`: number too large; write a smaller one, or remove the file for the default",
+            ),
+            (
+                "relayclients",
+                "10.0.0.0/8\nall\n",
+                "relayclients, `all`: no address or network; write 192.0.2.1, 192.0.2.0/24, 192.0.2. or 2001:db8::/32",
+            ),
+            (
+                "smtproutes",
+                "a:b:c\n",
+                "smtproutes, line 1, `a:b:c`: port is no number from 1 to 65535, using 25; write HOST:RELAY:PORT, or remove the file for the default",
+            ),
+            (
+                "me",
+                "\n",
+                "me, ``: write the name of this host, such as mail.example.org",
+            ),
+        ] {
+            let error = read(&[("me", "m"), (name, text)]).unwrap_err();
+            assert_eq!(error, told);
+        }
+    }
+
+    #[test]
+    fn what_was_always_passed_over_is_a_warning() {
+        let controls = read(&[
+            ("me", "m\n"),
+            ("rcpthosts", "m\n"),
+            ("virtualdomains", "no colon\n"),
+            ("queuelifetime", "60 seconds\n"),
+        ])
+        .unwrap();
+        assert_eq!(controls.queue.lifetime, Duration::from_secs(60));
+        assert_eq!(
+            controls.warnings,
+            [
+                "control/virtualdomains, line 1, `no colon`: line without a colon is ignored; write KEY:VALUE",
+                "control/queuelifetime, line 1, `60 seconds`: text after the number is ignored; write decimal digits only",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_directory_in_place_of_a_file_is_an_error() {
+        let directory = tempfile::tempdir().unwrap();
+        let home = Home::choose(Some(directory.path().to_owned()), None);
+        fs::create_dir_all(home.control().join("me")).unwrap();
+        let error = Controls::read(&home).unwrap_err().to_string();
+        assert!(error.contains("/control/me: "), "{error}");
+    }
+}

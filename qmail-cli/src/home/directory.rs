@@ -1,0 +1,145 @@
+//! Reading of a control directory, with errors that tell file, value and remedy.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use qmail_core::cdb::Cdb;
+use qmail_core::control::{self, Problem, Warning};
+
+/// Largest control file in octets that is read: a million domains have room.
+const FILE_OCTETS_MAX: u64 = 64 * 1024 * 1024;
+
+/// A control directory being read. Each reader gives `None` for a file that is missing.
+pub(crate) struct Directory {
+    path: PathBuf,
+    /// What is strange and can be lived with; one line each.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Why a home has no configuration. `Display` is one line: file, value, remedy.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ControlError {
+    #[error("cannot read {}: {source}; make it a readable file, or remove it for the default", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error(
+        "{} is larger than {FILE_OCTETS_MAX} octets; is it what it should be?",
+        path.display()
+    )]
+    TooLarge { path: PathBuf },
+    #[error("{}, {warning}, or remove the file for the default", path.display())]
+    Value { path: PathBuf, warning: Warning },
+    #[error("{}, `{value}`: {remedy}", path.display())]
+    Bad {
+        path: PathBuf,
+        value: String,
+        remedy: &'static str,
+    },
+    #[error("{} is missing: {remedy}", path.display())]
+    Missing { path: PathBuf, remedy: &'static str },
+}
+
+impl Directory {
+    pub(crate) fn new(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            warnings: Vec::new(),
+        }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// The whole file.
+    pub(crate) fn file(&self, name: &str) -> Result<Option<Vec<u8>>, ControlError> {
+        let path = self.path(name);
+        let mut octets = Vec::new();
+        let read = File::open(&path)
+            .and_then(|file| file.take(FILE_OCTETS_MAX + 1).read_to_end(&mut octets));
+        match read {
+            Ok(_) if octets.len() as u64 > FILE_OCTETS_MAX => Err(ControlError::TooLarge { path }),
+            Ok(_) => Ok(Some(octets)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(ControlError::Read { path, source }),
+        }
+    }
+
+    /// The first line.
+    pub(crate) fn line(&self, name: &str) -> Result<Option<Bytes>, ControlError> {
+        Ok(self
+            .file(name)?
+            .map(|file| Bytes::copy_from_slice(control::line(&file))))
+    }
+
+    /// A number.
+    ///
+    /// A number with text right behind it (`10M`) means something else than it says and is an error; text after a space is
+    /// passed over, as it always was, with a warning.
+    pub(crate) fn integer(&mut self, name: &str) -> Result<Option<u64>, ControlError> {
+        let Some(file) = self.file(name)? else {
+            return Ok(None);
+        };
+        let mut warnings = Vec::new();
+        let value = control::integer(&file, &mut warnings);
+        let digits = file
+            .iter()
+            .take_while(|octet| octet.is_ascii_digit())
+            .count();
+        let glued = !matches!(file.get(digits), None | Some(b' ' | b'\t' | b'\r' | b'\n'));
+        match (value, warnings.pop()) {
+            (Some(value), None) => Ok(Some(value)),
+            (Some(value), Some(warning)) if !glued => {
+                self.warn(name, &warning);
+                Ok(Some(value))
+            }
+            (_, warning) => Err(ControlError::Value {
+                path: self.path(name),
+                warning: warning
+                    .unwrap_or_else(|| Warning::new(1, control::line(&file), Problem::NoNumber)),
+            }),
+        }
+    }
+
+    /// A file that `parse` makes something of; what it warns of is an error if that changes the meaning of the line.
+    pub(crate) fn parsed<T: Default>(
+        &mut self,
+        name: &str,
+        parse: impl FnOnce(&[u8], &mut Vec<Warning>) -> T,
+    ) -> Result<T, ControlError> {
+        let Some(file) = self.file(name)? else {
+            return Ok(T::default());
+        };
+        let mut warnings = Vec::new();
+        let value = parse(&file, &mut warnings);
+        for warning in warnings {
+            if warning.problem != Problem::NoColon {
+                return Err(ControlError::Value {
+                    path: self.path(name),
+                    warning,
+                });
+            }
+            self.warn(name, &warning);
+        }
+        Ok(value)
+    }
+
+    /// A constant database.
+    pub(crate) fn cdb(&self, name: &str) -> Result<Option<Cdb<Bytes>>, ControlError> {
+        let Some(file) = self.file(name)? else {
+            return Ok(None);
+        };
+        Cdb::new(Bytes::from(file))
+            .map(Some)
+            .map_err(|error| ControlError::Bad {
+                path: self.path(name),
+                value: error.to_string(),
+                remedy: "make it again with qmail-newmrh",
+            })
+    }
+
+    pub(crate) fn warn(&mut self, name: &str, warning: &dyn std::fmt::Display) {
+        self.warnings.push(format!("control/{name}, {warning}"));
+    }
+}

@@ -1,0 +1,106 @@
+//! What sessions and deliveries go by, exchanged as a whole when the control files are read again.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use qmail_core::Submit;
+use qmail_core::route::Tables;
+use qmail_queue::Limits;
+use qmail_smtp::server;
+
+use super::policy::Policy;
+use super::report::Reporter;
+use super::smtp;
+use crate::home::{Pop3Controls, QueueControls, SmtpControls};
+
+/// The settings in force. A session keeps those that it began with.
+pub(crate) struct Settings(RwLock<Current>);
+
+#[derive(Clone)]
+struct Current {
+    tables: Arc<Tables>,
+    smtp: Arc<smtp::Rules>,
+    pop3: Arc<qmail_pop3::Config>,
+}
+
+impl Settings {
+    pub(crate) fn new(seed: Seed) -> Self {
+        Self(RwLock::new(Current::new(seed)))
+    }
+
+    /// Puts others in force.
+    pub(crate) fn replace(&self, seed: Seed) {
+        let current = Current::new(seed);
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = current;
+    }
+
+    pub(crate) fn tables(&self) -> Arc<Tables> {
+        Arc::clone(&self.read().tables)
+    }
+
+    pub(crate) fn smtp(&self) -> Arc<smtp::Rules> {
+        Arc::clone(&self.read().smtp)
+    }
+
+    pub(crate) fn pop3(&self) -> Arc<qmail_pop3::Config> {
+        Arc::clone(&self.read().pop3)
+    }
+
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, Current> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What settings are made of.
+pub(crate) struct Seed {
+    pub(crate) smtp: SmtpControls,
+    pub(crate) pop3: Pop3Controls,
+    pub(crate) tables: Arc<Tables>,
+    pub(crate) submit: Arc<dyn Submit>,
+    pub(crate) reporter: Reporter,
+}
+
+impl Current {
+    fn new(seed: Seed) -> Self {
+        Self {
+            pop3: Arc::new(pop3_config(&seed.pop3)),
+            smtp: Arc::new(smtp::Rules {
+                config: Arc::new(smtp_config(&seed.smtp)),
+                policy: Policy {
+                    tables: Arc::clone(&seed.tables),
+                    rcpthosts: seed.smtp.rcpthosts,
+                    badmailfrom: seed.smtp.badmailfrom,
+                    relayclients: seed.smtp.relayclients,
+                },
+                submit: seed.submit,
+                reporter: seed.reporter,
+            }),
+            tables: seed.tables,
+        }
+    }
+}
+
+fn smtp_config(controls: &SmtpControls) -> server::Config {
+    let mut config = server::Config::new(controls.greeting.clone());
+    config.message_octets_max = controls.message_octets_max;
+    if let Some(timeout) = controls.timeout {
+        config.timeouts.command = timeout;
+        config.timeouts.data_block = timeout;
+    }
+    config
+}
+
+fn pop3_config(controls: &Pop3Controls) -> qmail_pop3::Config {
+    let mut config = qmail_pop3::Config::default();
+    config.idle = controls.timeout;
+    config
+}
+
+/// How much the queue does at once.
+pub(crate) fn limits(controls: &QueueControls) -> Limits {
+    let mut limits = Limits::default();
+    limits.local_max = controls.local_max;
+    limits.remote_max = controls.remote_max;
+    limits.remote_destination_max = controls.destination_max;
+    limits.lifetime_seconds = controls.lifetime.as_secs();
+    limits
+}

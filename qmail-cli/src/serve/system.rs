@@ -1,0 +1,376 @@
+//! The running system: listeners, sessions, the queue, signals, and the end of it all.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use qmail_deliver::{AssignedUsers, FirstOf, FixedUsers, User, UserDirectory};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::accounts::Accounts;
+use super::gate::{Full, Gate, Pass};
+use super::mailer::Mailer;
+use super::report::Reporter;
+use super::settings::{Seed, Settings};
+use super::{Options, StartError, listen, pop3, smtp};
+use crate::home::{Controls, Home};
+use crate::passwords::PasswordFile;
+
+/// How long SMTP sessions may go on after the signal to end: a message on its way in is let in.
+const SMTP_GRACE: Duration = Duration::from_secs(10);
+
+/// How long POP3 sessions may: a client that loses its connection loses nothing.
+const POP3_GRACE: Duration = Duration::from_secs(2);
+
+/// How long running deliveries may go on after that. What is not done by then is tried again at the next start.
+const DELIVERY_GRACE: Duration = Duration::from_secs(30);
+
+/// Failed accepts are told at most this often.
+const TROUBLE_PAUSE: Duration = Duration::from_secs(10);
+
+/// What the log says when new control files are no good.
+const KEEPING: &str = "unable to reread controls, keeping the old ones";
+
+/// A mail system that has started.
+pub(super) struct System {
+    home: Home,
+    settings: Arc<Settings>,
+    reporter: Reporter,
+    mailer: Mailer,
+    smtp: Service,
+    pop3: Service,
+    /// Becomes true when sessions are to end.
+    stop: watch::Sender<bool>,
+    signals: Signals,
+}
+
+/// The listeners of one protocol, and who is connected.
+struct Service {
+    addresses: Vec<SocketAddr>,
+    listening: Vec<JoinHandle<()>>,
+    gate: Arc<Gate>,
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+    alarm: Signal,
+}
+
+impl System {
+    /// Starts everything. When this returns, mail is taken.
+    ///
+    /// # Errors
+    ///
+    /// Something could not be had; nothing goes on then.
+    pub(super) async fn start(
+        options: &Options,
+        controls: Controls,
+        passwords: Arc<PasswordFile>,
+        reporter: Reporter,
+    ) -> Result<Self, StartError> {
+        let signals = Signals::new()?;
+        let smtp_listeners = bind_all("smtp", &options.smtp)?;
+        let pop3_listeners = bind_all("pop3", &options.pop3)?;
+        for warning in &controls.warnings {
+            reporter.warning(warning);
+        }
+        reporter.running();
+
+        let users = users(options);
+        let (stop, stopped) = watch::channel(false);
+        let smtp_gate = Gate::new(
+            controls.smtp.sessions_max,
+            controls.smtp.sessions_per_address_max,
+        );
+        let pop3_gate = Gate::new(
+            controls.pop3.sessions_max,
+            controls.pop3.sessions_per_address_max,
+        );
+        let mailer = Mailer::start(options, &controls, Arc::clone(&users), &reporter).await?;
+        let settings = Arc::new(Settings::new(Seed {
+            smtp: controls.smtp,
+            pop3: controls.pop3,
+            tables: controls.queue.tables,
+            submit: mailer.submit(),
+            reporter: reporter.clone(),
+        }));
+        let accounts = Arc::new(Accounts::new(
+            users,
+            Arc::clone(&settings),
+            (!options.any_password).then_some(passwords),
+        ));
+
+        let shared = Shared {
+            settings: Arc::clone(&settings),
+            reporter: reporter.clone(),
+            stop: stopped,
+        };
+        let smtp = Service::start(smtp_listeners, smtp_gate, &shared, SMTP_FULL, {
+            let shared = shared.clone();
+            move |stream, peer, pass| shared.smtp_session(stream, peer, pass)
+        })?;
+        let pop3 = Service::start(pop3_listeners, pop3_gate, &shared, POP3_FULL, {
+            let shared = shared.clone();
+            move |stream, _, pass| shared.pop3_session(&accounts, stream, pass)
+        })?;
+        for (name, service) in [("smtp", &smtp), ("pop3", &pop3)] {
+            for address in &service.addresses {
+                reporter.notice("listening", &format_args!("{name} {address}"));
+            }
+        }
+        Ok(Self {
+            home: options.home.clone(),
+            settings,
+            reporter,
+            mailer,
+            smtp,
+            pop3,
+            stop,
+            signals,
+        })
+    }
+
+    /// Where mail is taken.
+    pub(super) fn smtp(&self) -> &[SocketAddr] {
+        &self.smtp.addresses
+    }
+
+    /// Where mail is given out.
+    pub(super) fn pop3(&self) -> &[SocketAddr] {
+        &self.pop3.addresses
+    }
+
+    /// Serves until a signal ends it, and then until all is done that was begun, within bounds.
+    ///
+    /// # Errors
+    ///
+    /// The queue died.
+    pub(super) async fn run(mut self) -> Result<(), StartError> {
+        loop {
+            tokio::select! {
+                _ = self.signals.terminate.recv() => break,
+                _ = self.signals.interrupt.recv() => break,
+                _ = self.signals.hang_up.recv() => self.reread().await,
+                _ = self.signals.alarm.recv() => self.mailer.retry_all(),
+                death = self.mailer.died() => {
+                    self.reporter.alert(&format_args!("the queue has stopped working: {death}; exiting"));
+                    return Err(StartError::QueueDied(death));
+                }
+            }
+        }
+        let Self {
+            mut signals,
+            smtp,
+            pop3,
+            stop,
+            mailer,
+            ..
+        } = self;
+        let end = async {
+            smtp.close();
+            pop3.close();
+            let _ = stop.send(true);
+            let (_, _) = tokio::join!(
+                timeout(SMTP_GRACE, smtp.gate.wait_until_empty()),
+                timeout(POP3_GRACE, pop3.gate.wait_until_empty()),
+            );
+            let _ = timeout(DELIVERY_GRACE, mailer.stop()).await;
+        };
+        tokio::select! {
+            () = end => {}
+            // Somebody is in a hurry. What is not done is done at the next start.
+            _ = signals.terminate.recv() => {}
+            _ = signals.interrupt.recv() => {}
+        }
+        Ok(())
+    }
+
+    /// Reads the control files again; if one is bad, all stays as it was.
+    async fn reread(&mut self) {
+        let home = self.home.clone();
+        let read = tokio::task::spawn_blocking(move || Controls::read(&home)).await;
+        let controls = match read.map_err(io::Error::other) {
+            Ok(Ok(controls)) => controls,
+            Ok(Err(error)) => {
+                self.reporter.alert(&format_args!("{KEEPING}: {error}"));
+                return;
+            }
+            Err(error) => {
+                self.reporter.alert(&format_args!("{KEEPING}: {error}"));
+                return;
+            }
+        };
+        for warning in &controls.warnings {
+            self.reporter.warning(warning);
+        }
+        self.smtp.gate.set_limits(
+            controls.smtp.sessions_max,
+            controls.smtp.sessions_per_address_max,
+        );
+        self.pop3.gate.set_limits(
+            controls.pop3.sessions_max,
+            controls.pop3.sessions_per_address_max,
+        );
+        self.mailer.reconfigure(&controls);
+        self.settings.replace(Seed {
+            smtp: controls.smtp,
+            pop3: controls.pop3,
+            tables: controls.queue.tables,
+            submit: self.mailer.submit(),
+            reporter: self.reporter.clone(),
+        });
+        self.reporter.notice("reread", &"controls");
+    }
+}
+
+/// What the sessions of all services share.
+#[derive(Clone)]
+struct Shared {
+    settings: Arc<Settings>,
+    reporter: Reporter,
+    stop: watch::Receiver<bool>,
+}
+
+impl Shared {
+    fn smtp_session(&self, stream: TcpStream, peer: SocketAddr, pass: Pass) {
+        let rules = self.settings.smtp();
+        let stop = self.stop.clone();
+        tokio::spawn(async move {
+            smtp::serve(rules, stream, peer, stop).await;
+            drop(pass);
+        });
+    }
+
+    fn pop3_session(&self, accounts: &Arc<Accounts>, stream: TcpStream, pass: Pass) {
+        let config = self.settings.pop3();
+        let accounts = Arc::clone(accounts);
+        let reporter = self.reporter.clone();
+        tokio::spawn(async move {
+            pop3::serve(config, &accounts, stream, &reporter).await;
+            drop(pass);
+        });
+    }
+}
+
+impl Service {
+    /// Starts accepting on each of these.
+    fn start(
+        listeners: Vec<TcpListener>,
+        gate: Gate,
+        shared: &Shared,
+        full: fn(Full) -> &'static [u8],
+        session: impl Fn(TcpStream, SocketAddr, Pass) + Clone + Send + Sync + 'static,
+    ) -> io::Result<Self> {
+        let addresses = listeners
+            .iter()
+            .map(TcpListener::local_addr)
+            .collect::<io::Result<_>>()?;
+        let gate = Arc::new(gate);
+        let listening = listeners
+            .into_iter()
+            .map(|listener| {
+                let settings = Arc::clone(&shared.settings);
+                let trusted = move |peer: SocketAddr| {
+                    peer.ip().to_canonical().is_loopback()
+                        || settings.smtp().policy.may_relay(peer.ip())
+                };
+                tokio::spawn(listen::accept(
+                    listener,
+                    Arc::clone(&gate),
+                    trusted,
+                    session.clone(),
+                    full,
+                    now_and_then(shared.reporter.clone()),
+                ))
+            })
+            .collect();
+        Ok(Self {
+            addresses,
+            listening,
+            gate,
+        })
+    }
+
+    /// Lets nobody more in.
+    fn close(&self) {
+        for listener in &self.listening {
+            listener.abort();
+        }
+    }
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+            alarm: signal(SignalKind::alarm())?,
+        })
+    }
+}
+
+/// Who gets mail: the mailboxes of the options, then users/assign or users/cdb of the home.
+fn users(options: &Options) -> Arc<dyn UserDirectory> {
+    let mut fixed = FixedUsers::new();
+    for mailbox in &options.mailboxes {
+        let home = mailbox.maildir.parent().unwrap_or(&mailbox.maildir);
+        let mut user = User::new(mailbox.user.clone(), home);
+        user.maildir = Some(mailbox.maildir.clone());
+        fixed = fixed.with(&mailbox.user, user);
+    }
+    let assigned = AssignedUsers::new(options.home.path());
+    Arc::new(FirstOf(vec![Arc::new(fixed), Arc::new(assigned)]))
+}
+
+fn bind_all(
+    service: &'static str,
+    addresses: &[SocketAddr],
+) -> Result<Vec<TcpListener>, StartError> {
+    addresses
+        .iter()
+        .map(|&address| {
+            listen::bind(address).map_err(|source| StartError::Listen {
+                service,
+                address,
+                remedy: match source.kind() {
+                    io::ErrorKind::AddrInUse => "stop who has that port, or choose another",
+                    io::ErrorKind::PermissionDenied => "choose a port above 1023",
+                    _ => "choose an address of this host",
+                },
+                source,
+            })
+        })
+        .collect()
+}
+
+/// Tells failed accepts, but not each of thousands.
+fn now_and_then(reporter: Reporter) -> impl Fn(&io::Error) {
+    let last: Mutex<Option<Instant>> = Mutex::new(None);
+    move |error| {
+        let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        if last.is_none_or(|last| now.duration_since(last) >= TROUBLE_PAUSE) {
+            *last = Some(now);
+            reporter.warning(&format_args!("unable to accept connections: {error}"));
+        }
+    }
+}
+
+/// The words for a client that there is no room for.
+const SMTP_FULL: fn(Full) -> &'static [u8] = |full| match full {
+    Full::All => b"421 4.3.2 too many connections, try again later\r\n",
+    Full::Address => b"421 4.7.0 too many connections from your address, try again later\r\n",
+};
+
+const POP3_FULL: fn(Full) -> &'static [u8] = |full| match full {
+    Full::All => b"-ERR [SYS/TEMP] too many connections, try again later\r\n",
+    Full::Address => b"-ERR [SYS/TEMP] too many connections from your address, try again later\r\n",
+};

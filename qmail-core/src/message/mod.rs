@@ -1,0 +1,30 @@
+//! Making messages complete: what a user agent left out is supplied, addresses are completed, the envelope is made.
+
+mod addresses;
+pub mod inject;
+
+pub use addresses::Addresses;
+
+/// When and where a message is made, for its Date and its Message-ID.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// Seconds since 1970.
+    pub seconds: u64,
+    /// A number that no other message of this second has: by custom the process id, with random digits behind it where
+    /// many programs share a process id.
+    pub unique: u64,
+}
+
+impl Stamp {
+    /// Appends `<YYYYMMDDhhmmss.UNIQUE.qmail@HOST>`.
+    pub(crate) fn write_message_id(&self, id_host: &[u8], sink: &mut Vec<u8>) {
+        sink.push(b'<');
+        let seconds = i64::try_from(self.seconds).unwrap_or(i64::MAX);
+        crate::header::date::Civil::from_unix(seconds).write_stamp(sink);
+        sink.push(b'.');
+        crate::decimal::push_decimal(sink, self.unique);
+        sink.extend_from_slice(b".qmail@");
+        sink.extend_from_slice(id_host);
+        sink.push(b'>');
+    }
+}

@@ -1,0 +1,261 @@
+//! Delivery to other hosts by SMTP, as qmail-remote(8) does it, and over connections that serve more than one message.
+//!
+//! Which addresses are tried is decided by `routes` and `mx`, purely but for the lookups; `dialogue` sends one message over
+//! one connection and words the result; `pool` keeps connections between messages.
+
+mod backoff;
+mod config;
+mod connect;
+mod dialogue;
+mod mx;
+mod pool;
+mod routes;
+#[cfg(test)]
+mod tests;
+mod texts;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use qmail_core::route::SmtpRoutes;
+use qmail_core::{Address, Delivery, Destination, Job, Outcome};
+use qmail_smtp::client;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use tokio::time::timeout;
+
+use crate::Resolver;
+use backoff::Backoff;
+use dialogue::{Connection, Message};
+use pool::Pool;
+use routes::NextHop;
+
+pub use config::RemoteConfig;
+pub use connect::{Connect, Stream, TcpConnect};
+pub use texts::RemoteReport;
+
+/// Delivers to other hosts by SMTP.
+///
+/// | of a recipient | is decided by |
+/// |---|---|
+/// | the next hop | control/smtproutes, else the MX records of the domain, else its addresses (RFC 5321 section 5.1) |
+/// | the order of exchangers | preference; chance among equals; an exchanger no better than this host is not used |
+/// | which addresses are tried | all in order until one greets; those that timed out twice are left alone for an hour |
+/// | what is reported | the first server that greeted, whatever it says then |
+///
+/// Recipients with the same next hop share a [`Destination`], and so a transaction. A connection that has served a message is
+/// kept for a few seconds for the next; one that turns out to be dead is replaced without a word.
+///
+/// Connecting to one message's hosts is tried at most 16 times; every step has a timeout, and whatever the hosts do, each
+/// recipient gets an [`Outcome`] in the words of qmail-remote(8). Cheap to clone; clones share everything.
+#[derive(Clone)]
+pub struct RemoteDelivery {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    config: RemoteConfig,
+    session: Arc<client::Config>,
+    routes: Mutex<Arc<SmtpRoutes>>,
+    resolver: Arc<dyn Resolver>,
+    connect: Arc<dyn Connect>,
+    now: fn() -> Instant,
+    rng: Mutex<StdRng>,
+    backoff: Mutex<Backoff>,
+    pool: Arc<Pool>,
+}
+
+impl RemoteDelivery {
+    /// `now` is the clock, as everywhere an argument: `Instant::now` in a program. `seed` is where chance comes from: the order
+    /// of equal exchangers, and how long a dead address is left alone; the same seed gives the same choices.
+    pub fn new(
+        config: RemoteConfig,
+        resolver: Arc<dyn Resolver>,
+        connect: Arc<dyn Connect>,
+        now: fn() -> Instant,
+        seed: u64,
+    ) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                session: Arc::new(config.session.clone()),
+                routes: Mutex::new(Arc::new(config.routes.clone())),
+                resolver,
+                connect,
+                now,
+                rng: Mutex::new(StdRng::seed_from_u64(seed)),
+                backoff: Mutex::default(),
+                pool: Pool::new(config.idle_timeout, config.idle_connections_max, now),
+                config,
+            }),
+        }
+    }
+
+    /// Replaces the routes: control/smtproutes was read again. Messages that are under way go where they were going.
+    pub fn set_routes(&self, routes: SmtpRoutes) {
+        *lock(&self.shared.routes) = Arc::new(routes);
+    }
+
+    /// Sends a message to a host, whatever the domains of its recipients, by route or MX as usual: the task of qmail-remote(8).
+    pub async fn send_to(&self, host: &[u8], job: &Job) -> RemoteReport {
+        let hop = NextHop::of_domain(host, &lock(&self.shared.routes).clone());
+        self.send(hop, message(job, &job.recipients)).await
+    }
+
+    /// Closes the connections that are kept, politely, and waits for it. To be called before the program ends; deliveries are
+    /// possible afterwards, too.
+    pub async fn close(&self) {
+        self.shared.pool.close().await;
+    }
+
+    /// One message to one next hop.
+    async fn send(&self, hop: NextHop, message: Message<'_>) -> RemoteReport {
+        let pool = &self.shared.pool;
+        while let Some(mut connection) = pool.take(&hop) {
+            let transacted = connection.send(message).await;
+            self.settle(hop.clone(), connection, transacted.ready);
+            if !transacted.broken_off {
+                return transacted.report;
+            }
+            // The server had closed the connection, or was about to; that says nothing of the message.
+        }
+        match self.connect(&hop).await {
+            Ok(mut connection) => {
+                let transacted = connection.send(message).await;
+                self.settle(hop, connection, transacted.ready);
+                transacted.report
+            }
+            Err(outcome) => RemoteReport::of_message(outcome),
+        }
+    }
+
+    /// Keeps a connection or lets it go.
+    fn settle(&self, hop: NextHop, connection: Connection, ready: bool) {
+        let Shared {
+            config, pool, now, ..
+        } = &*self.shared;
+        let age = now().saturating_duration_since(connection.since);
+        let worn =
+            connection.transactions >= config.transactions_max || age >= config.connection_age_max;
+        if ready && !worn {
+            pool.keep(hop, connection);
+        } else {
+            pool.dismiss(connection);
+        }
+    }
+
+    /// A greeted connection to the best host that greets. If none does, the last that was heard counts.
+    async fn connect(&self, hop: &NextHop) -> Result<Connection, Outcome> {
+        let shared = &*self.shared;
+        let rng = StdRng::from_rng(&mut *lock(&shared.rng));
+        let own = &shared.config.own_addresses;
+        let addresses = mx::addresses(&*shared.resolver, hop, own, rng).await?;
+        let mut heard = None;
+        for address in addresses.into_iter().take(TRIES_MAX) {
+            let Some(stream) = self.reach(address).await else {
+                continue;
+            };
+            let session = shared.session.clone();
+            match Connection::greet(stream, address, session, shared.now).await {
+                Ok(connection) => return Ok(connection),
+                Err((connection, outcome)) => {
+                    shared.pool.dismiss(connection);
+                    heard = Some(outcome);
+                }
+            }
+        }
+        Err(heard.unwrap_or_else(|| texts::deferred(texts::NO_CONNECTION)))
+    }
+
+    /// A connection to this very address, unless it is known to be dead.
+    async fn reach(&self, address: SocketAddr) -> Option<Box<dyn Stream>> {
+        let shared = &*self.shared;
+        let ip = address.ip();
+        if lock(&shared.backoff).excludes(ip, (shared.now)()) {
+            return None;
+        }
+        let connecting = shared.connect.connect(address);
+        match timeout(shared.config.connect_timeout, connecting).await {
+            Ok(Ok(stream)) => {
+                lock(&shared.backoff).connected(ip);
+                Some(stream)
+            }
+            Ok(Err(error)) if error.kind() != std::io::ErrorKind::TimedOut => None,
+            Ok(Err(_)) | Err(_) => {
+                let spread = lock(&shared.rng).random();
+                lock(&shared.backoff).timed_out(ip, (shared.now)(), spread);
+                None
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Delivery for RemoteDelivery {
+    fn destination(&self, recipient: &Address) -> Destination {
+        let hop = NextHop::of(recipient, &lock(&self.shared.routes));
+        Destination {
+            key: hop.map_or_else(Bytes::new, |hop| hop.key()),
+            recipients_max: self.shared.config.recipients_max.max(1),
+        }
+    }
+
+    async fn deliver(&self, job: Job) -> Vec<Outcome> {
+        let routes = lock(&self.shared.routes).clone();
+        let hops: Vec<_> = job
+            .recipients
+            .iter()
+            .map(|recipient| NextHop::of(recipient, &routes))
+            .collect();
+        let mut outcomes: Vec<Option<Outcome>> = vec![None; hops.len()];
+        // Nearly always there is one next hop. There are more if routes have changed since the job was put together.
+        while let Some(first) = outcomes.iter().position(Option::is_none) {
+            let alike: Vec<_> = (first..hops.len())
+                .filter(|&at| hops[at] == hops[first])
+                .collect();
+            let settled = match &hops[first] {
+                None => vec![texts::failed(texts::NO_DOMAIN); alike.len()],
+                Some(hop) if alike.len() == hops.len() => {
+                    let report = self.send(hop.clone(), message(&job, &job.recipients)).await;
+                    report.outcomes(alike.len())
+                }
+                Some(hop) => {
+                    let recipients: Vec<_> =
+                        alike.iter().map(|&at| job.recipients[at].clone()).collect();
+                    let report = self.send(hop.clone(), message(&job, &recipients)).await;
+                    report.outcomes(alike.len())
+                }
+            };
+            for (at, outcome) in alike.into_iter().zip(settled) {
+                outcomes[at] = Some(outcome);
+            }
+        }
+        outcomes.into_iter().flatten().collect()
+    }
+}
+
+impl std::fmt::Debug for RemoteDelivery {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RemoteDelivery")
+            .field("config", &self.shared.config)
+            .finish_non_exhaustive()
+    }
+}
+
+fn message<'a>(job: &'a Job, recipients: &'a [Address]) -> Message<'a> {
+    Message {
+        content: &*job.content,
+        sender: &job.sender,
+        recipients,
+    }
+}
+
+/// What is guarded is whole at every moment, so a thread that panicked does no harm.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Most addresses that one attempt connects to.
+const TRIES_MAX: usize = 16;

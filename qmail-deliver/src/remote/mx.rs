@@ -1,0 +1,333 @@
+//! From a next hop to the addresses that are worth connecting to, in order (RFC 5321 section 5.1, RFC 7505).
+
+use std::net::{IpAddr, SocketAddr};
+
+use bytes::Bytes;
+use futures::future::join_all;
+use qmail_core::Outcome;
+use qmail_core::route::Relay;
+use rand::RngExt;
+use rand::rngs::StdRng;
+
+use super::routes::NextHop;
+use super::texts::{
+    LISTED_AS_EXCHANGER, LOOKUP_FAILED, NO_EXCHANGER, deferred, failed, no_mail_for, no_such_host,
+};
+use crate::{LookupError, MailExchanger, Resolver};
+
+/// Most exchangers of a domain whose addresses are looked up: the best ones.
+const EXCHANGERS_MAX: usize = 16;
+
+/// An address, and how good it is: the lower, the better.
+type Preferred = (u16, IpAddr);
+
+/// The addresses of a next hop, best first.
+///
+/// `own` are the addresses of this host: it never connects to itself, or to an exchanger that is no better than itself,
+/// except by a route that says so.
+pub(super) async fn addresses(
+    resolver: &dyn Resolver,
+    hop: &NextHop,
+    own: &[IpAddr],
+    rng: StdRng,
+) -> Result<Vec<SocketAddr>, Outcome> {
+    let (found, port) = match hop {
+        NextHop::RelayAddress(address, port) => (vec![*address], *port),
+        NextHop::RelayName(name, port) => (of_name(resolver, name).await?, *port),
+        NextHop::Exchangers(domain) => {
+            let found = of_domain(resolver, domain, rng).await?;
+            (without_self(&found, own)?, Relay::PORT)
+        }
+    };
+    let mut addresses: Vec<SocketAddr> = Vec::with_capacity(found.len());
+    for address in found {
+        let address = SocketAddr::new(address, port);
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    Ok(addresses)
+}
+
+/// All addresses of the domain's exchangers, best first.
+async fn of_domain(
+    resolver: &dyn Resolver,
+    domain: &[u8],
+    rng: StdRng,
+) -> Result<Vec<Preferred>, Outcome> {
+    if let Some(address) = literal(domain) {
+        return Ok(vec![(0, address)]);
+    }
+    let exchangers = match resolver.mx(domain).await {
+        Ok(exchangers) => exchangers,
+        Err(LookupError::NoSuchName) => Vec::new(),
+        Err(LookupError::Temporary(_)) => return Err(deferred(LOOKUP_FAILED)),
+    };
+    if exchangers.is_empty() {
+        let addresses = of_name(resolver, domain).await?;
+        return Ok(addresses.into_iter().map(|address| (0, address)).collect());
+    }
+    let exchangers = in_order(exchangers, rng);
+    if exchangers.is_empty() {
+        return Err(no_mail_for(domain));
+    }
+    let lookups = exchangers
+        .iter()
+        .map(|exchanger| of_exchanger(resolver, &exchanger.host));
+    let (mut found, mut later) = (Vec::new(), false);
+    for (exchanger, addresses) in exchangers.iter().zip(join_all(lookups).await) {
+        match addresses {
+            Ok(addresses) => found.extend(
+                addresses
+                    .into_iter()
+                    .map(|address| (exchanger.preference, address)),
+            ),
+            Err(LookupError::NoSuchName) => {}
+            Err(LookupError::Temporary(_)) => later = true,
+        }
+    }
+    match (found.is_empty(), later) {
+        (false, _) => Ok(found),
+        (true, true) => Err(deferred(LOOKUP_FAILED)),
+        (true, false) => Err(failed(NO_EXCHANGER)),
+    }
+}
+
+/// Lowest preference first, equal ones in random order; null MXs, which say nothing beside others, are left out.
+fn in_order(exchangers: Vec<MailExchanger>, mut rng: StdRng) -> Vec<MailExchanger> {
+    let mut drawn: Vec<_> = exchangers
+        .into_iter()
+        .filter(|exchanger| !exchanger.is_null())
+        .map(|exchanger| (exchanger.preference, rng.random::<u64>(), exchanger))
+        .collect();
+    drawn.sort_by_key(|(preference, draw, _)| (*preference, *draw));
+    drawn
+        .into_iter()
+        .map(|(_, _, exchanger)| exchanger)
+        .take(EXCHANGERS_MAX)
+        .collect()
+}
+
+/// Some name an address where a host belongs; what they mean is clear.
+async fn of_exchanger(resolver: &dyn Resolver, host: &Bytes) -> Result<Vec<IpAddr>, LookupError> {
+    match literal(host) {
+        Some(address) => Ok(vec![address]),
+        None => resolver.addresses(host).await,
+    }
+}
+
+/// The addresses of a name that must have one.
+async fn of_name(resolver: &dyn Resolver, name: &[u8]) -> Result<Vec<IpAddr>, Outcome> {
+    match resolver.addresses(name).await {
+        Ok(addresses) if !addresses.is_empty() => Ok(addresses),
+        Ok(_) | Err(LookupError::NoSuchName) => Err(no_such_host(name)),
+        Err(LookupError::Temporary(_)) => Err(deferred(LOOKUP_FAILED)),
+    }
+}
+
+/// Drops this host and every exchanger that is not better than it.
+fn without_self(found: &[Preferred], own: &[IpAddr]) -> Result<Vec<IpAddr>, Outcome> {
+    let is_own = |address: &IpAddr| {
+        let address = address.to_canonical();
+        address.is_unspecified() || own.iter().any(|own| own.to_canonical() == address)
+    };
+    let best_own = found
+        .iter()
+        .filter(|(_, address)| is_own(address))
+        .map(|(preference, _)| *preference)
+        .min();
+    let better: Vec<_> = found
+        .iter()
+        .filter(|(preference, _)| best_own.is_none_or(|own| *preference < own))
+        .map(|(_, address)| *address)
+        .collect();
+    if better.is_empty() {
+        return Err(failed(LISTED_AS_EXCHANGER));
+    }
+    Ok(better)
+}
+
+/// `d.d.d.d`, `[d.d.d.d]` and `[IPv6:...]` (RFC 5321 section 4.1.3); the tag may be missing.
+fn literal(domain: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(domain).ok()?;
+    let Some(inner) = text
+        .strip_prefix('[')
+        .and_then(|text| text.strip_suffix(']'))
+    else {
+        return text.parse().ok().map(IpAddr::V4);
+    };
+    let inner = match inner.split_at_checked(5) {
+        Some((tag, rest)) if tag.eq_ignore_ascii_case("IPv6:") => rest,
+        _ => inner,
+    };
+    inner.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use rand::SeedableRng;
+
+    use super::*;
+    use crate::FixedResolver;
+
+    const OWN: &[IpAddr] = &[IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 200))];
+
+    fn names() -> FixedResolver {
+        let v6: IpAddr = "2001:db8::1".parse().unwrap();
+        let mapped: IpAddr = "::ffff:192.0.2.200".parse().unwrap();
+        FixedResolver::new()
+            .with_mx("example.org", 20, "far.test")
+            .with_mx("example.org", 10, "near.test")
+            .with_address("near.test", v6)
+            .with_address("near.test", [192, 0, 2, 1])
+            .with_address("far.test", [192, 0, 2, 2])
+            .with_address("self.test", [192, 0, 2, 200])
+            .with_address("mapped.test", mapped)
+            .with_address("zero.test", [0, 0, 0, 0])
+            .with_mx("null.test", 0, "")
+            .with_address("null.test", [192, 0, 2, 3])
+            .with_mx("half-null.test", 0, "")
+            .with_mx("half-null.test", 5, "far.test")
+            .with_mx("backup.test", 10, "near.test")
+            .with_mx("backup.test", 20, "self.test")
+            .with_mx("backup.test", 20, "far.test")
+            .with_mx("loop.test", 10, "self.test")
+            .with_mx("loop.test", 20, "far.test")
+            .with_mx("loop6.test", 0, "mapped.test")
+            .with_mx("gone.test", 10, "nowhere.test")
+            .with_failure("broken.test")
+            .with_mx("partly.test", 10, "broken.test")
+            .with_mx("partly.test", 20, "far.test")
+            .with_mx("later.test", 10, "broken.test")
+            .with_mx("later.test", 10, "nowhere.test")
+            .with_mx("literal.test", 7, "192.0.2.9")
+            .with_mx("dup.test", 1, "far.test")
+            .with_mx("dup.test", 2, "far.test")
+            .with_txt("empty.test", "no address")
+    }
+
+    async fn shown(hop: &NextHop, seed: u64) -> String {
+        let rng = StdRng::seed_from_u64(seed);
+        match addresses(&names(), hop, OWN, rng).await {
+            Ok(found) => {
+                let found: Vec<_> = found.iter().map(SocketAddr::to_string).collect();
+                found.join(" ")
+            }
+            Err(outcome) => {
+                let text = String::from_utf8_lossy(outcome.report().as_bytes());
+                format!("{}{text}", char::from(outcome.letter()))
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn where_a_domain_leads() {
+        let no_host = |host| format!("DSorry, I couldn't find any host named {host}. (#5.1.2)\n");
+        let looping = format!("D{LISTED_AS_EXCHANGER}");
+        for (domain, expected) in [
+            ("example.org", "192.0.2.1:25 [2001:db8::1]:25 192.0.2.2:25"),
+            ("far.test", "192.0.2.2:25"),
+            ("192.0.2.7", "192.0.2.7:25"),
+            ("[192.0.2.7]", "192.0.2.7:25"),
+            ("[ipv6:2001:db8::7]", "[2001:db8::7]:25"),
+            ("[2001:db8::7]", "[2001:db8::7]:25"),
+            ("2001:db8::7", &no_host("2001:db8::7")),
+            ("[192.0.2.257]", &no_host("[192.0.2.257]")),
+            ("[]", &no_host("[]")),
+            ("", &no_host("")),
+            ("nowhere.test", &no_host("nowhere.test")),
+            ("empty.test", &no_host("empty.test")),
+            (
+                "null.test",
+                "DSorry, null.test does not accept mail. (#5.1.10)\n",
+            ),
+            ("half-null.test", "192.0.2.2:25"),
+            ("backup.test", "192.0.2.1:25 [2001:db8::1]:25"),
+            ("loop.test", &looping),
+            ("loop6.test", &looping),
+            ("self.test", &looping),
+            ("zero.test", &looping),
+            ("[192.0.2.200]", &looping),
+            ("gone.test", &format!("D{NO_EXCHANGER}")),
+            ("broken.test", &format!("Z{LOOKUP_FAILED}")),
+            ("partly.test", "192.0.2.2:25"),
+            ("later.test", &format!("Z{LOOKUP_FAILED}")),
+            ("literal.test", "192.0.2.9:25"),
+            ("dup.test", "192.0.2.2:25"),
+        ] {
+            let hop = NextHop::Exchangers(Bytes::copy_from_slice(domain.as_bytes()));
+            assert_eq!(shown(&hop, 1).await, expected, "{domain}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_relay_is_taken_at_its_word() {
+        let v4: IpAddr = [192, 0, 2, 200].into();
+        for (hop, expected) in [
+            (NextHop::RelayAddress(v4, 2525), "192.0.2.200:2525"),
+            (NextHop::RelayName("self.test".into(), 26), "192.0.2.200:26"),
+            (
+                NextHop::RelayName("example.org".into(), 25),
+                "DSorry, I couldn't find any host named example.org. (#5.1.2)\n",
+            ),
+            (
+                NextHop::RelayName("broken.test".into(), 25),
+                &format!("Z{LOOKUP_FAILED}"),
+            ),
+        ] {
+            assert_eq!(shown(&hop, 1).await, expected);
+        }
+    }
+
+    #[test]
+    fn equals_are_shuffled_and_the_seed_decides() {
+        let exchangers: Vec<_> = [
+            (10, "a"),
+            (10, "b"),
+            (10, "c"),
+            (0, "first"),
+            (65535, "last"),
+        ]
+        .into_iter()
+        .map(|(preference, host)| MailExchanger {
+            preference,
+            host: host.into(),
+        })
+        .collect();
+        let order = |seed| {
+            let ordered = in_order(exchangers.clone(), StdRng::seed_from_u64(seed));
+            ordered
+                .into_iter()
+                .map(|exchanger| exchanger.host)
+                .collect::<Vec<_>>()
+        };
+        let orders: HashSet<_> = (0..100).map(order).collect();
+        assert_eq!(orders.len(), 6, "all orders of the three equals");
+        for order in &orders {
+            assert_eq!(
+                (&order[0][..], &order[4][..]),
+                (&b"first"[..], &b"last"[..])
+            );
+        }
+        assert_eq!(order(7), order(7));
+    }
+
+    #[test]
+    fn only_the_best_exchangers_are_looked_at() {
+        let exchangers = (0..60)
+            .rev()
+            .map(|preference| MailExchanger {
+                preference,
+                host: "x".into(),
+            })
+            .collect();
+        let ordered = in_order(exchangers, StdRng::seed_from_u64(1));
+        assert_eq!(ordered.len(), EXCHANGERS_MAX);
+        assert_eq!(
+            usize::from(ordered.last().unwrap().preference),
+            EXCHANGERS_MAX - 1
+        );
+    }
+}

@@ -1,0 +1,264 @@
+//! The owner that most programs want: it joins a session to a stream, a password checker and maildrops.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use qmail_core::pump::Pump;
+use qmail_core::{Account, Body, Credentials, LoginError, PasswordChecker};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+
+use crate::output::push_error;
+use crate::{
+    BodyFlow, Config, Deletions, End, Event, LoginAnswer, Maildrop, Maildrops, RetrieveAnswer,
+    Session, UpdateAnswer,
+};
+
+/// What a session came to, for the log.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Served {
+    /// Who was logged in, if anybody.
+    pub account: Option<Account>,
+    /// How it ended.
+    pub end: End,
+    /// How many messages were opened, by RETR or TOP.
+    pub retrieved: u64,
+    /// How many messages were to be removed at its end.
+    pub deleted: u64,
+    /// The last thing that went wrong here, not at the client: passwords that could not be checked, a maildrop that could
+    /// not be read or cleared; or the broken connection.
+    pub trouble: Option<io::Error>,
+}
+
+/// Serves one client, from the greeting of `session` to the end.
+///
+/// `now` is the clock: `Instant::now` in a program. Dropping the future breaks the connection, and removes nothing unless
+/// the removing has begun.
+///
+/// ```no_run
+/// # use std::{sync::Arc, time::Instant};
+/// # use qmail_core::PasswordChecker;
+/// # use qmail_pop3::{Config, Greeting, MemoryMaildrops, Session, serve};
+/// # async fn example(stream: tokio::io::DuplexStream, passwords: &dyn PasswordChecker) {
+/// let session = Session::new(Arc::new(Config::default()), Greeting::Plain, Instant::now());
+/// let served = serve(session, stream, Instant::now, passwords, &MemoryMaildrops::default()).await;
+/// println!("{:?}", served.end);
+/// # }
+/// ```
+pub async fn serve<S>(
+    session: Session,
+    stream: S,
+    now: fn() -> Instant,
+    passwords: &dyn PasswordChecker,
+    maildrops: &dyn Maildrops,
+) -> Served
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    Owner {
+        pump: Pump::new(session, stream, now),
+        now,
+        backend: Some((passwords, maildrops)),
+        maildrop: None,
+        body: None,
+        served: Served::new(),
+    }
+    .run()
+    .await
+}
+
+/// Serves one client that is logged in already, from the `+OK ` to its password to the end: what qmail-pop3d does.
+///
+/// If the maildrop cannot be listed, the client is told so instead, and that is all.
+pub async fn serve_maildrop<S>(
+    config: Arc<Config>,
+    mut stream: S,
+    now: fn() -> Instant,
+    mut maildrop: Box<dyn Maildrop>,
+) -> Served
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut served = Served::new();
+    let listing = match maildrop.list().await {
+        Ok(listing) => listing,
+        Err(error) => {
+            let mut reply = Vec::new();
+            push_error(&mut reply, error.to_string().as_bytes());
+            served.end = End::LoginFailed;
+            served.trouble = Some(io::Error::other(error));
+            if stream.write_all(&reply).await.is_ok() {
+                let _ = stream.shutdown().await;
+            }
+            return served;
+        }
+    };
+    Owner {
+        pump: Pump::new(Session::logged_in(config, listing, now()), stream, now),
+        now,
+        backend: None,
+        maildrop: Some(maildrop),
+        body: None,
+        served,
+    }
+    .run()
+    .await
+}
+
+impl Served {
+    fn new() -> Self {
+        Self {
+            account: None,
+            end: End::Disconnected,
+            retrieved: 0,
+            deleted: 0,
+            trouble: None,
+        }
+    }
+}
+
+struct Owner<'a, S> {
+    pump: Pump<Session, S>,
+    now: fn() -> Instant,
+    backend: Option<(&'a dyn PasswordChecker, &'a dyn Maildrops)>,
+    /// There since the login.
+    maildrop: Option<Box<dyn Maildrop>>,
+    /// The message that is being sent.
+    body: Option<Box<dyn Body>>,
+    served: Served,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Owner<'_, S> {
+    async fn run(mut self) -> Served {
+        loop {
+            match self.pump.next_event().await {
+                Ok(Some(event)) => self.settle(event).await,
+                Ok(None) => {
+                    if let Some(end) = self.pump.machine().end() {
+                        self.served.end = end;
+                    }
+                    return self.served;
+                }
+                Err(error) => {
+                    // What the machine was told last is that its client is gone; an update was done nevertheless.
+                    if let Some(end) = self.pump.machine().end() {
+                        self.served.end = end;
+                    }
+                    self.served.trouble = Some(error);
+                    return self.served;
+                }
+            }
+        }
+    }
+
+    async fn settle(&mut self, event: Event) {
+        match event {
+            Event::Login {
+                question,
+                credentials,
+            } => {
+                let answer = self.log_in(&credentials).await;
+                let now = (self.now)();
+                self.pump.machine().answer_login(now, question, answer);
+            }
+            Event::Retrieve {
+                question, message, ..
+            } => {
+                let answer = self.open(message).await;
+                let now = (self.now)();
+                self.pump.machine().answer_retrieve(now, question, answer);
+            }
+            Event::BodyWanted => self.feed().await,
+            Event::Update { question, deleted } => {
+                let answer = self.update(&deleted).await;
+                let now = (self.now)();
+                self.pump.machine().answer_update(now, question, answer);
+            }
+        }
+    }
+
+    async fn log_in(&mut self, credentials: &Credentials) -> LoginAnswer {
+        // Only a session with a backend starts before the login.
+        let Some((passwords, maildrops)) = self.backend else {
+            return LoginAnswer::Refused;
+        };
+        let account = match passwords.check(credentials).await {
+            Ok(account) => account,
+            Err(LoginError::Refused) => return LoginAnswer::Refused,
+            Err(error) => {
+                self.served.trouble = Some(io::Error::other(error));
+                return LoginAnswer::Unavailable;
+            }
+        };
+        let opened = match maildrops.open(&account).await {
+            Ok(mut maildrop) => maildrop.list().await.map(|listing| (maildrop, listing)),
+            Err(error) => Err(error),
+        };
+        self.served.account = Some(account);
+        match opened {
+            Ok((maildrop, listing)) => {
+                self.maildrop = Some(maildrop);
+                LoginAnswer::Accepted(listing)
+            }
+            Err(error) => {
+                let text = error.to_string().into();
+                self.served.trouble = Some(io::Error::other(error));
+                LoginAnswer::Failed(text)
+            }
+        }
+    }
+
+    async fn open(&mut self, message: usize) -> RetrieveAnswer {
+        let Some(maildrop) = &mut self.maildrop else {
+            return RetrieveAnswer::Unavailable;
+        };
+        match maildrop.open(message).await {
+            Ok(body) => {
+                self.body = Some(body);
+                self.served.retrieved += 1;
+                RetrieveAnswer::Opened
+            }
+            Err(error) => {
+                self.served.trouble = Some(error);
+                RetrieveAnswer::Unavailable
+            }
+        }
+    }
+
+    async fn feed(&mut self) {
+        let chunk = match &mut self.body {
+            Some(body) => body.next().await,
+            None => Ok(None),
+        };
+        let now = (self.now)();
+        let session = self.pump.machine();
+        match chunk {
+            Ok(Some(chunk)) => {
+                if session.body(now, &chunk) == BodyFlow::More {
+                    return;
+                }
+            }
+            Ok(None) => session.end_body(now),
+            Err(error) => {
+                session.abort_body(now);
+                self.served.trouble = Some(error);
+            }
+        }
+        self.body = None;
+    }
+
+    async fn update(&mut self, deleted: &Deletions) -> UpdateAnswer {
+        self.served.deleted = deleted.len() as u64;
+        let Some(maildrop) = &mut self.maildrop else {
+            return UpdateAnswer::Incomplete;
+        };
+        match maildrop.commit(deleted).await {
+            Ok(()) => UpdateAnswer::Done,
+            Err(error) => {
+                self.served.trouble = Some(error);
+                UpdateAnswer::Incomplete
+            }
+        }
+    }
+}

@@ -1,0 +1,518 @@
+//! Attempts: passes over the recipients of a message, in jobs of one destination each, and the record of what became of them.
+
+use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::FutureExt;
+use qmail_core::{Address, Content, Delivery, Job, Outcome, Report, ReversePath, bounce, verp};
+
+use super::{Again, Engine, Event, NOTE_WAIT, TROUBLE_WAIT, World};
+use crate::{
+    Attempt, Channel, JobId, LogEvent, MessageId, PassId, Position, Recipient, SpoolError, Step,
+    Verdict,
+};
+
+/// Recipients read at once. Those for one destination share jobs as far as they stand on one page.
+const PAGE_RECIPIENTS: usize = 1_000;
+
+/// What is known of a new message's channel without reading it back.
+pub(super) struct Fresh {
+    pub(super) sender: ReversePath,
+    pub(super) recipients: Vec<Address>,
+}
+
+/// A pass under way.
+pub(super) struct Pass {
+    attempt: Attempt,
+    sender: ReversePath,
+    content: Arc<dyn Content>,
+    /// Jobs that have not started.
+    jobs: HashMap<JobId, Batch>,
+    /// Where the next page starts.
+    next: Position,
+    /// Whether a page could not be read.
+    trouble: bool,
+}
+
+/// What a pass starts with.
+pub(super) struct Opened {
+    attempt: Attempt,
+    sender: ReversePath,
+    content: Arc<dyn Content>,
+    page: Page,
+}
+
+enum Page {
+    /// From the spool.
+    Read(Vec<Recipient>),
+    /// All there are, from memory.
+    Given(Vec<Address>),
+}
+
+/// The recipients of a job.
+#[derive(Default)]
+struct Batch {
+    recipients: Vec<Address>,
+    places: Vec<Place>,
+}
+
+/// Where the record of a recipient is.
+#[derive(Clone, Copy)]
+enum Place {
+    At(Position),
+    /// The record with this number, of a channel whose records were never read.
+    Nth(usize),
+}
+
+/// A job that has ended.
+pub(super) struct Reported {
+    pass: PassId,
+    job: JobId,
+    first_delivery: u64,
+    batch: Batch,
+    outcomes: Vec<Outcome>,
+}
+
+/// What is to be written down after a job.
+pub(super) struct Record {
+    pub(super) pass: PassId,
+    id: MessageId,
+    channel: Channel,
+    notes: Vec<u8>,
+    mark: Mark,
+}
+
+enum Mark {
+    Done(Vec<Place>),
+    /// Everybody is done.
+    Closed,
+}
+
+impl Engine {
+    /// Does what the scheduler says.
+    pub(super) fn start_attempts(&mut self) {
+        let now = self.world.seconds();
+        while let Some(step) = self.scheduler.poll(now) {
+            match step {
+                Step::Open(attempt) => self.open(attempt),
+                Step::Read(pass) => self.read(pass),
+                Step::Start(pass, job) => self.start_job(pass, job),
+                Step::Complete { pass, deferred } => self.complete(pass, deferred),
+                Step::Forget(pass) => drop(self.passes.remove(&pass)),
+            }
+        }
+    }
+
+    fn open(&mut self, attempt: Attempt) {
+        let fresh = self.fresh.remove(&(attempt.id, attempt.channel));
+        let world = Arc::clone(&self.world);
+        self.start(async move {
+            let result = open(&world, attempt, fresh).await;
+            Event::Opened(attempt.pass, result)
+        });
+    }
+
+    pub(super) fn handle_opened(&mut self, pass: PassId, result: Result<Opened, SpoolError>) {
+        match result {
+            Ok(opened) => {
+                let more = opened.page.may_have_more();
+                let mut entry = Pass {
+                    attempt: opened.attempt,
+                    sender: opened.sender,
+                    content: opened.content,
+                    jobs: HashMap::new(),
+                    next: opened.page.next(Position::START),
+                    trouble: false,
+                };
+                self.offer(pass, &mut entry, opened.page);
+                self.passes.insert(pass, entry);
+                self.scheduler.handle_page(pass, more);
+            }
+            Err(error) => {
+                self.log_trouble("opening", &error);
+                let due = self.world.seconds() + TROUBLE_WAIT.as_secs();
+                self.scheduler.handle_put_off(pass, due);
+            }
+        }
+    }
+
+    fn read(&mut self, pass: PassId) {
+        let Some(entry) = self.passes.get(&pass) else {
+            return;
+        };
+        let (id, channel, from) = (entry.attempt.id, entry.attempt.channel, entry.next);
+        let world = Arc::clone(&self.world);
+        self.start(async move {
+            let spool = &world.parts.spool;
+            let page = spool.recipients(id, channel, from, PAGE_RECIPIENTS).await;
+            Event::Read(pass, page)
+        });
+    }
+
+    pub(super) fn handle_read(&mut self, pass: PassId, result: Result<Vec<Recipient>, SpoolError>) {
+        let Some(mut entry) = self.passes.remove(&pass) else {
+            return;
+        };
+        match result {
+            Ok(recipients) => {
+                let page = Page::Read(recipients);
+                let more = page.may_have_more();
+                entry.next = page.next(entry.next);
+                self.offer(pass, &mut entry, page);
+                self.scheduler.handle_page(pass, more);
+            }
+            Err(error) => {
+                self.log_trouble("reading", &error);
+                entry.trouble = true;
+                self.scheduler.handle_trouble(pass);
+            }
+        }
+        self.passes.insert(pass, entry);
+    }
+
+    /// Makes jobs of a page: recipients of one destination together, as many as it takes at once, in the order of their records.
+    fn offer(&mut self, pass: PassId, entry: &mut Pass, page: Page) {
+        let delivery = delivery(&self.world, entry.attempt.channel);
+        let alone = verp::asks_for_expansion(&entry.sender);
+        let mut open: Vec<(Bytes, Batch)> = Vec::new();
+        let mut index: HashMap<Bytes, usize> = HashMap::new();
+        for (place, address) in page.into_waiting() {
+            let destination = delivery.destination(&address);
+            if alone || destination.recipients_max <= 1 {
+                let job = self.scheduler.offer(pass, destination.key);
+                entry.jobs.insert(job, Batch::of(place, address));
+                continue;
+            }
+            let at = *index.entry(destination.key).or_insert_with_key(|key| {
+                open.push((key.clone(), Batch::default()));
+                open.len() - 1
+            });
+            let (key, batch) = &mut open[at];
+            batch.push(place, address);
+            if batch.recipients.len() >= destination.recipients_max {
+                let job = self.scheduler.offer(pass, key.clone());
+                entry.jobs.insert(job, std::mem::take(batch));
+            }
+        }
+        for (key, batch) in open {
+            if !batch.recipients.is_empty() {
+                let job = self.scheduler.offer(pass, key);
+                entry.jobs.insert(job, batch);
+            }
+        }
+    }
+
+    fn start_job(&mut self, pass: PassId, job: JobId) {
+        let Some(entry) = self.passes.get_mut(&pass) else {
+            return;
+        };
+        let Some(batch) = entry.jobs.remove(&job) else {
+            return;
+        };
+        let Attempt { id, channel, .. } = entry.attempt;
+        let sender = match batch.recipients.first() {
+            Some(recipient) => verp::expand(&entry.sender, recipient),
+            None => entry.sender.clone(),
+        };
+        let task = Job {
+            content: Arc::clone(&entry.content),
+            sender,
+            recipients: batch.recipients.clone(),
+        };
+        let first_delivery = self.deliveries + 1;
+        for recipient in &batch.recipients {
+            self.deliveries += 1;
+            self.log(&LogEvent::DeliveryStarted {
+                delivery: self.deliveries,
+                id,
+                channel,
+                recipient,
+            });
+        }
+        self.running[channel as usize] += 1;
+        self.log_status();
+        let delivery = Arc::clone(delivery(&self.world, channel));
+        self.start(async move {
+            // A panic of one delivery must not take the queue with it.
+            let attempt = AssertUnwindSafe(delivery.deliver(task)).catch_unwind();
+            let outcomes = attempt.await.unwrap_or_default();
+            Event::Reported(Reported {
+                pass,
+                job,
+                first_delivery,
+                batch,
+                outcomes,
+            })
+        });
+    }
+
+    pub(super) fn handle_reported(&mut self, reported: Reported) {
+        let Reported { pass, job, .. } = reported;
+        let Some(entry) = self.passes.get(&pass) else {
+            return;
+        };
+        let Attempt {
+            id, channel, dying, ..
+        } = entry.attempt;
+        let recipients = reported.batch.recipients.len();
+        let mut notes = Vec::new();
+        let mut done = Vec::with_capacity(recipients);
+        let mut outcomes = reported.outcomes.into_iter();
+        for (number, (recipient, place)) in reported.batch.iter().enumerate() {
+            let delivery = reported.first_delivery + number as u64;
+            let Some(outcome) = outcomes.next() else {
+                self.log(&LogEvent::ReportMangled { delivery });
+                continue;
+            };
+            let (verdict, report) = judge(outcome, dying);
+            let text = report.as_bytes();
+            self.log(&LogEvent::DeliveryEnded {
+                delivery,
+                verdict,
+                text,
+            });
+            if verdict == Verdict::Failure {
+                let shown = self.routes.strip_prefix(recipient.as_bytes());
+                bounce::write_note(shown, text, &mut notes);
+            }
+            if verdict != Verdict::Deferral {
+                done.push(place);
+            }
+        }
+        let deferred = done.len() < recipients;
+        let closed = !deferred && self.scheduler.is_last(pass, job);
+        self.running[channel as usize] -= 1;
+        self.scheduler.handle_report(pass, job, deferred);
+        self.log_status();
+        if done.is_empty() {
+            self.scheduler.handle_recorded(pass);
+            return;
+        }
+        self.record(Record {
+            pass,
+            id,
+            channel,
+            notes,
+            mark: if closed {
+                Mark::Closed
+            } else {
+                Mark::Done(done)
+            },
+        });
+    }
+
+    /// Every recipient was tried: the channel is closed, or waits for the next attempt.
+    fn complete(&mut self, pass: PassId, deferred: bool) {
+        let Some(entry) = self.passes.get(&pass) else {
+            return;
+        };
+        let Attempt {
+            id,
+            channel,
+            retry_at,
+            ..
+        } = entry.attempt;
+        if !deferred {
+            self.record(Record {
+                pass,
+                id,
+                channel,
+                notes: Vec::new(),
+                mark: Mark::Closed,
+            });
+            return;
+        }
+        let due = if entry.trouble {
+            self.world.seconds() + TROUBLE_WAIT.as_secs()
+        } else {
+            retry_at
+        };
+        self.scheduler.handle_put_off(pass, due);
+        self.passes.remove(&pass);
+    }
+
+    pub(super) fn record(&mut self, mut record: Record) {
+        let world = Arc::clone(&self.world);
+        self.start(async move {
+            let result = write_record(&world, &mut record).await;
+            Event::Recorded(record, result)
+        });
+    }
+
+    pub(super) fn handle_recorded(&mut self, record: Record, result: Result<(), SpoolError>) {
+        let Err(error) = result else {
+            match record.mark {
+                Mark::Done(_) => self.scheduler.handle_recorded(record.pass),
+                Mark::Closed => {
+                    self.passes.remove(&record.pass);
+                    if self.scheduler.handle_closed(record.pass) {
+                        self.finish(record.id);
+                    }
+                }
+            }
+            return;
+        };
+        if !record.notes.is_empty() {
+            self.log(&LogEvent::NoteTrouble { error: &error });
+        } else {
+            self.log(&LogEvent::SpoolTrouble {
+                doing: "marking",
+                error: &error,
+                consequence: if self.stopping {
+                    "message will be delivered twice!"
+                } else {
+                    "will try again later"
+                },
+            });
+        }
+        if self.stopping {
+            return;
+        }
+        let wait = if record.notes.is_empty() {
+            TROUBLE_WAIT
+        } else {
+            NOTE_WAIT
+        };
+        self.do_again(wait, Again::Record(record));
+    }
+}
+
+fn delivery(world: &World, channel: Channel) -> &Arc<dyn Delivery> {
+    match channel {
+        Channel::Local => &world.parts.local,
+        Channel::Remote => &world.parts.remote,
+    }
+}
+
+async fn open(world: &World, attempt: Attempt, fresh: Option<Fresh>) -> Result<Opened, SpoolError> {
+    let spool = &world.parts.spool;
+    let Attempt { id, channel, .. } = attempt;
+    let (sender, page) = match fresh {
+        Some(fresh) => (fresh.sender, Page::Given(fresh.recipients)),
+        None => {
+            let sender = spool.sender(id).await?;
+            let page = spool
+                .recipients(id, channel, Position::START, PAGE_RECIPIENTS)
+                .await?;
+            (sender, Page::Read(page))
+        }
+    };
+    Ok(Opened {
+        attempt,
+        sender,
+        content: spool.content(id).await?,
+        page,
+    })
+}
+
+/// Notes before marks: a recipient that is marked and not noted would fail without a word.
+async fn write_record(world: &World, record: &mut Record) -> Result<(), SpoolError> {
+    let spool = &world.parts.spool;
+    let Record { id, channel, .. } = *record;
+    if !record.notes.is_empty() {
+        spool.note_failure(id, &record.notes).await?;
+        record.notes = Vec::new();
+    }
+    match &record.mark {
+        Mark::Closed => spool.close_channel(id, channel).await,
+        Mark::Done(places) => {
+            let positions = positions(world, id, channel, places).await?;
+            spool.mark_done(id, channel, &positions).await
+        }
+    }
+}
+
+async fn positions(
+    world: &World,
+    id: MessageId,
+    channel: Channel,
+    places: &[Place],
+) -> Result<Vec<Position>, SpoolError> {
+    let unread = |place: &Place| match place {
+        Place::Nth(number) => Some(number + 1),
+        Place::At(_) => None,
+    };
+    let records = match places.iter().filter_map(unread).max() {
+        Some(count) => {
+            let spool = &world.parts.spool;
+            spool
+                .recipients(id, channel, Position::START, count)
+                .await?
+        }
+        None => Vec::new(),
+    };
+    Ok(places
+        .iter()
+        .filter_map(|place| match *place {
+            Place::At(position) => Some(position),
+            Place::Nth(number) => records.get(number).map(|record| record.position),
+        })
+        .collect())
+}
+
+/// What an outcome comes to, with its text; a message that has waited too long is not deferred again.
+fn judge(outcome: Outcome, dying: bool) -> (Verdict, Report) {
+    match outcome {
+        Outcome::Delivered(report) => (Verdict::Success, report),
+        Outcome::Failed(report) => (Verdict::Failure, report),
+        Outcome::Deferred(report) if dying => {
+            // The limit of a report is for what a delivery says; this sentence is always told in full.
+            let keep = report.as_bytes().len().min(REPORT_ROOM);
+            let text = [&report.as_bytes()[..keep], TOO_LONG_IN_QUEUE].concat();
+            (Verdict::Failure, Report::new(text))
+        }
+        Outcome::Deferred(report) => (Verdict::Deferral, report),
+    }
+}
+
+const TOO_LONG_IN_QUEUE: &[u8] =
+    b"I'm not going to try again; this message has been in the queue too long.\n";
+const REPORT_ROOM: usize = qmail_core::REPORT_OCTETS_MAX - TOO_LONG_IN_QUEUE.len();
+
+impl Page {
+    fn may_have_more(&self) -> bool {
+        match self {
+            Self::Read(recipients) => recipients.len() >= PAGE_RECIPIENTS,
+            Self::Given(_) => false,
+        }
+    }
+
+    fn next(&self, from: Position) -> Position {
+        match self {
+            Self::Read(recipients) => recipients.last().map_or(from, |last| last.next),
+            Self::Given(_) => from,
+        }
+    }
+
+    /// Those who are not done.
+    fn into_waiting(self) -> impl Iterator<Item = (Place, Address)> {
+        let (read, given) = match self {
+            Self::Read(recipients) => (recipients, Vec::new()),
+            Self::Given(addresses) => (Vec::new(), addresses),
+        };
+        let read = read.into_iter().filter(|recipient| !recipient.done);
+        let read = read.map(|recipient| (Place::At(recipient.position), recipient.address));
+        let given = given.into_iter().enumerate();
+        read.chain(given.map(|(number, address)| (Place::Nth(number), address)))
+    }
+}
+
+impl Batch {
+    fn of(place: Place, recipient: Address) -> Self {
+        Self {
+            recipients: vec![recipient],
+            places: vec![place],
+        }
+    }
+
+    fn push(&mut self, place: Place, recipient: Address) {
+        self.recipients.push(recipient);
+        self.places.push(place);
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (&Address, Place)> {
+        self.recipients.iter().zip(self.places.iter().copied())
+    }
+}

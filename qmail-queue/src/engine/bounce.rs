@@ -1,0 +1,212 @@
+//! The end of a message: its failures are told to its sender, then it goes.
+
+use std::error::Error;
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use qmail_core::bounce::{Notice, Plan, plan};
+use qmail_core::{Content, Draft, Envelope, Origin, Receipt, ReversePath, SubmitError};
+
+use super::{Again, Engine, Event, TROUBLE_WAIT, World};
+use crate::{LogEvent, MessageId, Settled, SpoolError};
+
+/// Most messages that are being finished at once: enough for them to share their syncs.
+const FINISHING_MAX: usize = 256;
+
+/// A message whose recipients are all done, and how far it is.
+pub(super) struct Finish {
+    id: MessageId,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Its failures are to be told.
+    Bounce,
+    /// They were told, and are to be forgotten.
+    Forget,
+    /// It is to be removed.
+    Remove,
+}
+
+/// A message that is finished, or got stuck on the way.
+pub(super) struct Finished {
+    finish: Finish,
+    result: Result<(), Trouble>,
+}
+
+enum Trouble {
+    Spool(SpoolError),
+    Bounce(BounceError),
+}
+
+impl From<SpoolError> for Trouble {
+    fn from(error: SpoolError) -> Self {
+        Self::Spool(error)
+    }
+}
+
+impl Engine {
+    pub(super) fn finish(&mut self, id: MessageId) {
+        let stage = Stage::Bounce;
+        self.finishes.push_back(Finish { id, stage });
+    }
+
+    pub(super) fn start_finishing(&mut self) {
+        while self.finishing < FINISHING_MAX && !self.stopping {
+            let Some(mut finish) = self.finishes.pop_front() else {
+                return;
+            };
+            self.finishing += 1;
+            let world = Arc::clone(&self.world);
+            self.start(async move {
+                let result = finish.run(&world).await;
+                Event::Finished(Finished { finish, result })
+            });
+        }
+    }
+
+    pub(super) fn handle_finished(&mut self, finished: Finished) {
+        self.finishing -= 1;
+        match &finished.result {
+            Ok(()) => return,
+            Err(Trouble::Spool(error)) => self.log_trouble("finishing", error),
+            Err(Trouble::Bounce(error)) => self.log(&LogEvent::BounceTrouble {
+                id: finished.finish.id,
+                error,
+            }),
+        }
+        self.do_again(TROUBLE_WAIT, Again::Finish(finished.finish));
+    }
+}
+
+impl Finish {
+    /// Goes on from the stage reached. Each step is durable before the next one begins.
+    async fn run(&mut self, world: &World) -> Result<(), Trouble> {
+        let (spool, id) = (&world.parts.spool, self.id);
+        if self.stage == Stage::Bounce {
+            match spool.failures(id).await? {
+                Some(notes) => {
+                    tell_sender(world, id, notes).await?;
+                    self.stage = Stage::Forget;
+                }
+                None => self.end(world),
+            }
+        }
+        if self.stage == Stage::Forget {
+            spool.clear_failures(id).await?;
+            self.end(world);
+        }
+        spool.remove(Settled::new(id)).await?;
+        Ok(())
+    }
+
+    /// Before the removal: afterwards the number may belong to another message.
+    fn end(&mut self, world: &World) {
+        world.log(&LogEvent::MessageEnded { id: self.id });
+        self.stage = Stage::Remove;
+    }
+}
+
+async fn tell_sender(world: &World, id: MessageId, notes: Arc<dyn Content>) -> Result<(), Trouble> {
+    let sender = world.parts.spool.sender(id).await?;
+    let config = &world.config;
+    let (to, from, double) = match plan(&sender) {
+        Plan::Discard => {
+            world.log(&LogEvent::TripleBounce { id });
+            return Ok(());
+        }
+        Plan::Single(address) => (address, ReversePath::Null, false),
+        Plan::Double => match &config.double_bounce_to {
+            Some(address) => {
+                let from = ReversePath::new(Plan::DOUBLE_BOUNCE_SENDER).unwrap_or_default();
+                (address.clone(), from, true)
+            }
+            None => {
+                world.log(&LogEvent::DoubleBounceDiscarded { id });
+                return Ok(());
+            }
+        },
+    };
+    let notice = Notice {
+        from: &config.bounce_from,
+        host: &config.bounce_host,
+        to: &to,
+        sender: &sender,
+        double,
+    };
+    let message = world.parts.spool.content(id).await?;
+    let receipt = submit(world, &notice, &*notes, &*message, from)
+        .await
+        .map_err(Trouble::Bounce)?;
+    let qp = receipt.qp;
+    world.log(&LogEvent::Bounced { id, qp });
+    Ok(())
+}
+
+/// Queues a bounce. Neither the notes nor the message are ever held whole.
+async fn submit(
+    world: &World,
+    notice: &Notice<'_>,
+    notes: &dyn Content,
+    message: &dyn Content,
+    from: ReversePath,
+) -> Result<Receipt, BounceError> {
+    let mut draft = world.bounces.begin(Origin::Bounce).await?;
+    let mut text = Vec::new();
+    notice.write_head(world.seconds(), &mut text);
+    draft.write(Bytes::from(text)).await?;
+    copy(notes, &mut *draft).await?;
+    let mut text = Vec::new();
+    notice.write_separator(&mut text);
+    draft.write(Bytes::from(text)).await?;
+    copy(message, &mut *draft).await?;
+    let envelope = Envelope::new(from, vec![notice.to.clone()]);
+    Ok(draft.commit(envelope).await?)
+}
+
+async fn copy(content: &dyn Content, draft: &mut dyn Draft) -> Result<(), BounceError> {
+    let mut body = content.open().await?;
+    while let Some(chunk) = body.next().await? {
+        draft.write(chunk).await?;
+    }
+    Ok(())
+}
+
+/// Why a bounce is not queued.
+#[derive(Debug)]
+enum BounceError {
+    Read(io::Error),
+    Submit(SubmitError),
+}
+
+impl std::fmt::Display for BounceError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Read(_) => f.write_str("cannot read the message"),
+            Self::Submit(error) => error.fmt(f),
+        }
+    }
+}
+
+impl Error for BounceError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Read(error) => Some(error),
+            Self::Submit(error) => error.source(),
+        }
+    }
+}
+
+impl From<io::Error> for BounceError {
+    fn from(error: io::Error) -> Self {
+        Self::Read(error)
+    }
+}
+
+impl From<SubmitError> for BounceError {
+    fn from(error: SubmitError) -> Self {
+        Self::Submit(error)
+    }
+}

@@ -1,0 +1,307 @@
+//! The handle by which the rest of a program talks to its engine.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::task::AtomicWaker;
+use qmail_core::route::Tables;
+use qmail_core::{Draft, Envelope, Origin, Receipt, Submit, SubmitError};
+
+use crate::intake::{Intake, IntakeDraft};
+use crate::{Incoming, Limits, MessageId};
+
+/// A queue with a running engine: takes messages, and orders. Cheap to clone.
+///
+/// As a [`Submit`] it tells the engine of each message as soon as it is durable, together with its envelope, so that nothing is
+/// read back or looked for. Beyond [`ENVELOPES_OCTETS_MAX`] of envelopes not yet looked at it tells the number only, and the engine
+/// reads the envelope when it gets there. Messages taken after the engine has ended are in the spool for the next one.
+#[derive(Clone)]
+pub struct Queue {
+    intake: Intake,
+    shared: Arc<Shared>,
+}
+
+/// Most octets of envelopes that wait in memory for the engine.
+pub const ENVELOPES_OCTETS_MAX: usize = 8 * 1024 * 1024;
+
+/// How many messages are where.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Counts {
+    /// Accepted, not routed yet.
+    pub incoming: usize,
+    /// Waiting for an attempt at local recipients.
+    pub local_waiting: usize,
+    /// Local jobs running.
+    pub local_running: usize,
+    /// Waiting for an attempt at remote recipients.
+    pub remote_waiting: usize,
+    /// Remote jobs running.
+    pub remote_running: usize,
+    /// With all recipients done, not removed yet.
+    pub finishing: usize,
+}
+
+impl Queue {
+    pub(super) fn new(intake: Intake) -> (Self, Arc<Shared>) {
+        let shared = Arc::new(Shared::default());
+        let queue = Self {
+            intake,
+            shared: Arc::clone(&shared),
+        };
+        (queue, shared)
+    }
+
+    /// Everything that waits for its time is tried now (the ALRM signal). Ages stay as they are.
+    pub fn retry_all(&self) {
+        self.shared.order(|orders| orders.retry_all = true);
+    }
+
+    /// Messages that are routed from now on are routed by these tables (the HUP signal).
+    pub fn set_routes(&self, routes: Tables) {
+        self.shared.order(|orders| orders.routes = Some(routes));
+    }
+
+    /// Changes how much is done at once.
+    pub fn set_limits(&self, limits: Limits) {
+        self.shared.order(|orders| orders.limits = Some(limits));
+    }
+
+    /// Somebody else may have put messages into the spool: the engine looks for them.
+    pub fn look(&self) {
+        self.shared.order(|orders| orders.look = true);
+    }
+
+    /// Starts nothing new, waits for running deliveries and records them, writes down when each message is due, and ends
+    /// [`Engine::run`](super::Engine::run) (the TERM signal). Returns at once.
+    pub fn stop(&self) {
+        self.shared.order(|orders| orders.stop = true);
+    }
+
+    /// How many messages are where, as of the engine's last step.
+    pub fn counts(&self) -> Counts {
+        let inbox = self.shared.inbox();
+        let mut counts = inbox.counts;
+        counts.incoming += inbox.arrivals.len();
+        counts
+    }
+
+    async fn begin(&self, origin: Origin) -> Result<QueueDraft, SubmitError> {
+        Ok(QueueDraft {
+            draft: self.intake.begin(origin).await?,
+            shared: Arc::clone(&self.shared),
+        })
+    }
+}
+
+#[async_trait]
+impl Submit for Queue {
+    async fn begin(&self, origin: Origin) -> Result<Box<dyn Draft>, SubmitError> {
+        Ok(Box::new(Self::begin(self, origin).await?))
+    }
+}
+
+struct QueueDraft {
+    draft: IntakeDraft,
+    shared: Arc<Shared>,
+}
+
+#[async_trait]
+impl Draft for QueueDraft {
+    async fn write(&mut self, chunk: Bytes) -> Result<(), SubmitError> {
+        self.draft.write(chunk).await
+    }
+
+    async fn commit(self: Box<Self>, envelope: Envelope) -> Result<Receipt, SubmitError> {
+        let Self { draft, shared } = *self;
+        let entry = draft.entry;
+        let ticket = Ticket::new(&shared);
+        match draft.commit(&envelope).await {
+            Ok((committed, receipt)) => {
+                let incoming = Incoming {
+                    envelope,
+                    uid: entry.uid,
+                    pid: entry.pid,
+                    octets: committed.octets,
+                };
+                ticket.tell(Arrival::Known(committed.id, Box::new(incoming)));
+                Ok(receipt)
+            }
+            Err(error) => {
+                ticket.nothing_accepted();
+                Err(error)
+            }
+        }
+    }
+}
+
+/// A commit in progress. Whoever lists the spool meanwhile may see its message before the engine is told of it.
+struct Ticket<'a> {
+    shared: &'a Shared,
+    number: u64,
+    settled: bool,
+}
+
+impl<'a> Ticket<'a> {
+    fn new(shared: &'a Shared) -> Self {
+        let mut inbox = shared.inbox();
+        let number = inbox.tickets_given;
+        inbox.tickets_given += 1;
+        inbox.commits.insert(number);
+        drop(inbox);
+        Self {
+            shared,
+            number,
+            settled: false,
+        }
+    }
+
+    fn tell(mut self, arrival: Arrival) {
+        self.settled = true;
+        let mut inbox = self.shared.inbox();
+        let octets = arrival.octets();
+        if inbox.octets + octets > ENVELOPES_OCTETS_MAX {
+            inbox.arrivals.push_back(Arrival::Id(arrival.id()));
+        } else {
+            inbox.octets += octets;
+            inbox.arrivals.push_back(arrival);
+        }
+    }
+
+    fn nothing_accepted(mut self) {
+        self.settled = true;
+    }
+}
+
+impl Drop for Ticket<'_> {
+    fn drop(&mut self) {
+        let mut inbox = self.shared.inbox();
+        inbox.commits.remove(&self.number);
+        if !self.settled {
+            // Whoever committed has gone away in the middle of it; the message may be accepted all the same.
+            inbox.orders.look = true;
+        }
+        inbox.news = true;
+        drop(inbox);
+        self.shared.waker.wake();
+    }
+}
+
+/// A message that the engine is told of.
+#[derive(Debug)]
+pub(super) enum Arrival {
+    /// With its envelope.
+    Known(MessageId, Box<Incoming>),
+    /// Its envelope is in the spool.
+    Id(MessageId),
+}
+
+impl Arrival {
+    pub(super) fn id(&self) -> MessageId {
+        match self {
+            Self::Known(id, _) | Self::Id(id) => *id,
+        }
+    }
+
+    /// About what it takes in memory.
+    pub(super) fn octets(&self) -> usize {
+        match self {
+            Self::Id(_) => 0,
+            Self::Known(_, incoming) => {
+                let envelope = &incoming.envelope;
+                let address = |octets: &[u8]| octets.len() + 64;
+                address(envelope.sender.as_bytes())
+                    + envelope
+                        .recipients
+                        .iter()
+                        .map(|to| address(to.as_bytes()))
+                        .sum::<usize>()
+            }
+        }
+    }
+}
+
+/// What passes between a [`Queue`] and its engine.
+#[derive(Default)]
+pub(super) struct Shared {
+    inbox: Mutex<Inbox>,
+    waker: AtomicWaker,
+}
+
+#[derive(Default)]
+struct Inbox {
+    /// Whether anything below changed since the engine looked.
+    news: bool,
+    arrivals: VecDeque<Arrival>,
+    /// What the envelopes among the arrivals take, and those that the engine has taken over but not worked off.
+    octets: usize,
+    orders: Orders,
+    /// Tickets of the commits in progress.
+    commits: BTreeSet<u64>,
+    tickets_given: u64,
+    counts: Counts,
+}
+
+/// What the engine is to do.
+#[derive(Default)]
+pub(super) struct Orders {
+    pub(super) retry_all: bool,
+    pub(super) look: bool,
+    pub(super) stop: bool,
+    pub(super) routes: Option<Tables>,
+    pub(super) limits: Option<Limits>,
+}
+
+impl Shared {
+    // No code that can panic runs under the lock, so a poisoned one guards a sound state.
+    fn inbox(&self) -> MutexGuard<'_, Inbox> {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn order(&self, write: impl FnOnce(&mut Orders)) {
+        let mut inbox = self.inbox();
+        write(&mut inbox.orders);
+        inbox.news = true;
+        drop(inbox);
+        self.waker.wake();
+    }
+
+    /// Ready when there is something to take.
+    pub(super) fn poll_news(&self, context: &Context<'_>) -> Poll<()> {
+        self.waker.register(context.waker());
+        if self.inbox().news {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    }
+
+    /// Shows the counts.
+    pub(super) fn show(&self, counts: Counts) {
+        self.inbox().counts = counts;
+    }
+
+    /// Takes the orders, and appends what arrived to `arrivals`. Returns with the orders the number of the oldest commit in
+    /// progress: of all before it, the engine has been told.
+    pub(super) fn take(&self, arrivals: &mut VecDeque<Arrival>) -> (Orders, u64) {
+        let mut inbox = self.inbox();
+        inbox.news = false;
+        arrivals.append(&mut inbox.arrivals);
+        let told = inbox.commits.first().copied();
+        let told = told.unwrap_or(inbox.tickets_given);
+        (std::mem::take(&mut inbox.orders), told)
+    }
+
+    /// An envelope told of is worked off.
+    pub(super) fn release(&self, octets: usize) {
+        self.inbox().octets -= octets;
+    }
+
+    /// Every commit begun so far has a number below this one.
+    pub(super) fn commits_begun(&self) -> u64 {
+        self.inbox().tickets_given
+    }
+}

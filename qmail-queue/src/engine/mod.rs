@@ -1,0 +1,414 @@
+//! Joins a spool, a scheduler and two deliveries into a queue that delivers.
+//!
+//! The engine is one future. It holds the futures of everything that goes on, never spawns, needs no runtime, and takes time from its
+//! [`Clock`]; with a spool, deliveries and a clock that behave the same it does the same, step by step.
+//!
+//! | a message | by | in |
+//! |---|---|---|
+//! | is told of, or found at the start | [`Queue`], `recover` | incoming |
+//! | has its recipients rewritten and sorted by channel | `preprocess` | routed |
+//! | is tried, recipient by recipient | `attempt` | routed |
+//! | has its failures reported to its sender, and is removed | `bounce` | gone |
+//!
+//! **What is written down before what.** The note of a failure before the mark of its recipient; marks before a pass ends; the bounce
+//! before the notes are forgotten; all of this before the message goes. A crash in between repeats a step, and loses nothing.
+//!
+//! **When the spool fails**, the step that needed it is tried again after [`TROUBLE_WAIT`], from where it stopped. A delivery
+//! that cannot be recorded keeps its place among [`RECORDING_MAX`](crate::scheduler) until it can be, so that a broken disk
+//! stops the queue instead of making it deliver again and again.
+
+mod attempt;
+mod bounce;
+mod config;
+mod handle;
+mod preprocess;
+mod recover;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant, SystemTime};
+
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use qmail_core::Submit;
+use qmail_core::route::Tables;
+
+pub use config::{Config, Parts};
+pub use handle::{Counts, ENVELOPES_OCTETS_MAX, Queue};
+
+use crate::intake::Intake;
+use crate::{Channel, LogEvent, MessageId, PassId, Scheduler};
+use attempt::{Fresh, Opened, Pass, Record, Reported};
+use bounce::{Finish, Finished};
+use handle::{Arrival, Shared};
+use preprocess::{Routing, Sorted};
+use recover::Look;
+
+/// How long after trouble with the spool the same step is tried again (qmail-send's 123 seconds).
+pub const TROUBLE_WAIT: Duration = Duration::from_secs(123);
+
+/// The same for the note of a failure.
+const NOTE_WAIT: Duration = Duration::from_secs(10);
+
+/// How long the spool is left alone between two clean-ups (qmail-send's 76431 seconds).
+const CLEAN_UP_WAIT: Duration = Duration::from_secs(76_431);
+
+/// Longest sleep while messages wait for their time: the wall clock, by which they wait, may be set meanwhile.
+const SLEEP_MAX: Duration = Duration::from_secs(60);
+
+/// Most events handled in one go before other tasks of the same thread get a turn.
+const EVENTS_MAX: u32 = 256;
+
+/// A queue that delivers. Made together with its [`Queue`], by which the rest of the program talks to it.
+pub struct Engine {
+    world: Arc<World>,
+    routes: Arc<Tables>,
+    shared: Arc<Shared>,
+    scheduler: Scheduler,
+    tasks: FuturesUnordered<BoxFuture<'static, Event>>,
+
+    /// Accepted messages that wait for their routing.
+    arrivals: VecDeque<Arrival>,
+    /// Every message between acceptance and routing. Only looked up, never listed, but for `recover`.
+    unrouted: HashSet<MessageId>,
+    routing: usize,
+    look: Option<Look>,
+    look_again: bool,
+
+    /// Recipients of new messages, so that they need not be read back. Only looked up.
+    fresh: HashMap<(MessageId, Channel), Fresh>,
+    passes: HashMap<PassId, Pass>,
+    deliveries: u64,
+    running: [usize; 2],
+
+    finishes: VecDeque<Finish>,
+    finishing: usize,
+
+    /// What is to be done again at its time; the number keeps the order.
+    again: BTreeMap<(Instant, u64), Again>,
+    again_count: u64,
+    timer: Option<Timer>,
+    events_in_a_row: u32,
+    stopping: bool,
+}
+
+/// What never changes, for the futures.
+struct World {
+    parts: Parts,
+    config: Config,
+    bounces: Arc<dyn Submit>,
+}
+
+impl World {
+    fn log(&self, event: &LogEvent<'_>) {
+        self.parts.log.log(event);
+    }
+
+    fn seconds(&self) -> u64 {
+        self.parts.clock.now().seconds()
+    }
+}
+
+/// Something that went on has ended.
+enum Event {
+    Looked(Result<Vec<MessageId>, crate::SpoolError>),
+    Routed(Routing, Result<Sorted, crate::SpoolError>),
+    Opened(PassId, Result<Opened, crate::SpoolError>),
+    Read(PassId, Result<Vec<crate::Recipient>, crate::SpoolError>),
+    Reported(Reported),
+    Recorded(Record, Result<(), crate::SpoolError>),
+    Finished(Finished),
+    CleanedUp(Result<(), crate::SpoolError>),
+}
+
+/// Something to be done again.
+enum Again {
+    Route(MessageId),
+    Record(Record),
+    Finish(Finish),
+    Look,
+    CleanUp,
+}
+
+struct Timer {
+    /// What it was set for, so that it is set anew only when that changes.
+    wanted: (Option<u64>, Option<Instant>),
+    sleep: BoxFuture<'static, ()>,
+}
+
+impl Engine {
+    /// An engine, and the handle to it. Messages may be given to the handle at once; nothing else happens before
+    /// [`run`](Self::run).
+    pub fn new(parts: Parts, config: Config) -> (Self, Queue) {
+        let intake = Intake::new(
+            Arc::clone(&parts.spool),
+            Arc::clone(&parts.clock),
+            config.pid,
+            config.uid,
+        );
+        let (queue, shared) = Queue::new(intake);
+        let bounces = match &parts.bounces {
+            Some(bounces) => Arc::clone(bounces),
+            None => Arc::new(queue.clone()),
+        };
+        let engine = Self {
+            routes: Arc::new(parts.routes.clone()),
+            shared,
+            scheduler: Scheduler::new(config.limits),
+            tasks: FuturesUnordered::new(),
+            arrivals: VecDeque::new(),
+            unrouted: HashSet::new(),
+            routing: 0,
+            look: None,
+            look_again: false,
+            fresh: HashMap::new(),
+            passes: HashMap::new(),
+            deliveries: 0,
+            running: [0; 2],
+            finishes: VecDeque::new(),
+            finishing: 0,
+            again: BTreeMap::new(),
+            again_count: 0,
+            timer: None,
+            events_in_a_row: 0,
+            stopping: false,
+            world: Arc::new(World {
+                parts,
+                config,
+                bounces,
+            }),
+        };
+        (engine, queue)
+    }
+
+    /// Runs the queue until [`Queue::stop`]: first lists what the spool holds, then delivers.
+    ///
+    /// Dropping the future is a crash: what was going on is repeated by the next engine on the spool.
+    pub async fn run(mut self) {
+        if self.recover().await {
+            self.log_status();
+            self.clean_up();
+            self.work().await;
+        }
+        self.write_down().await;
+    }
+
+    async fn work(&mut self) {
+        loop {
+            self.take_orders();
+            self.begin_again();
+            self.start_routing();
+            self.start_attempts();
+            self.start_finishing();
+            if self.stopping && self.tasks.is_empty() {
+                return;
+            }
+            self.shared.show(self.counts());
+            self.set_timer();
+            match poll_fn(|context| self.poll(context)).await {
+                Wake::Event(event) => self.handle(event),
+                Wake::News => {}
+                Wake::Time => self.timer = None,
+            }
+        }
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Looked(found) => self.handle_looked(found),
+            Event::Routed(routing, result) => self.handle_routed(&routing, result),
+            Event::Opened(pass, result) => self.handle_opened(pass, result),
+            Event::Read(pass, result) => self.handle_read(pass, result),
+            Event::Reported(reported) => self.handle_reported(reported),
+            Event::Recorded(record, result) => self.handle_recorded(record, result),
+            Event::Finished(finished) => self.handle_finished(finished),
+            Event::CleanedUp(result) => {
+                if let Err(error) = result {
+                    self.log_trouble("cleaning up", &error);
+                }
+                self.do_again(CLEAN_UP_WAIT, Again::CleanUp);
+            }
+        }
+    }
+
+    fn start(&mut self, task: impl Future<Output = Event> + Send + 'static) {
+        self.tasks.push(Box::pin(task));
+    }
+
+    fn take_orders(&mut self) {
+        let known = self.arrivals.len();
+        let (orders, told) = self.shared.take(&mut self.arrivals);
+        for arrival in self.arrivals.range(known..) {
+            self.unrouted.insert(arrival.id());
+            if let Some(look) = &mut self.look {
+                look.tell(arrival.id());
+            }
+        }
+        self.end_look(told);
+        if orders.stop && !self.stopping {
+            self.stopping = true;
+            self.scheduler.handle_stop();
+            self.give_up();
+        }
+        if orders.retry_all {
+            self.scheduler.handle_alarm();
+        }
+        if let Some(routes) = orders.routes {
+            self.routes = Arc::new(routes);
+        }
+        if let Some(limits) = orders.limits {
+            self.scheduler.set_limits(limits);
+        }
+        if orders.look || self.look_again {
+            self.begin_look();
+        }
+    }
+
+    fn counts(&self) -> Counts {
+        let [local_running, remote_running] = self.running;
+        Counts {
+            incoming: self.arrivals.len() + self.routing,
+            local_waiting: self.scheduler.waiting(Channel::Local),
+            local_running,
+            remote_waiting: self.scheduler.waiting(Channel::Remote),
+            remote_running,
+            finishing: self.finishes.len() + self.finishing,
+        }
+    }
+
+    fn do_again(&mut self, wait: Duration, what: Again) {
+        let at = self.world.parts.clock.now().monotonic + wait;
+        self.again_count += 1;
+        self.again.insert((at, self.again_count), what);
+    }
+
+    /// Starts again what is due.
+    fn begin_again(&mut self) {
+        if self.again.is_empty() || self.stopping {
+            return;
+        }
+        let now = self.world.parts.clock.now().monotonic;
+        while let Some(entry) = self.again.first_entry() {
+            if entry.key().0 > now {
+                break;
+            }
+            match entry.remove() {
+                Again::Route(id) => self.arrivals.push_back(Arrival::Id(id)),
+                Again::Record(record) => self.record(record),
+                Again::Finish(finish) => self.finishes.push_back(finish),
+                Again::Look => self.look_again = true,
+                Again::CleanUp => self.clean_up(),
+            }
+        }
+    }
+
+    /// What waits to be done again is left to the next start, but for what only this engine knows.
+    fn give_up(&mut self) {
+        for again in std::mem::take(&mut self.again).into_values() {
+            if let Again::Record(record) = again {
+                self.record(record);
+            }
+        }
+    }
+
+    fn clean_up(&mut self) {
+        let world = Arc::clone(&self.world);
+        self.start(async move {
+            let now = world.parts.clock.now().wall;
+            Event::CleanedUp(world.parts.spool.clean_up(now).await)
+        });
+    }
+
+    fn log(&self, event: &LogEvent<'_>) {
+        self.world.log(event);
+    }
+
+    fn log_trouble(&self, doing: &'static str, error: &crate::SpoolError) {
+        self.log(&LogEvent::SpoolTrouble {
+            doing,
+            error,
+            consequence: "will try again later",
+        });
+    }
+
+    fn log_status(&self) {
+        let limits = self.scheduler.limits();
+        self.log(&LogEvent::Status {
+            local: self.running[0],
+            local_max: limits.local_max,
+            remote: self.running[1],
+            remote_max: limits.remote_max,
+            exiting: self.stopping,
+        });
+    }
+
+    /// What happens next. In a fixed order, so that equal runs stay equal.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Wake> {
+        if self.events_in_a_row >= EVENTS_MAX {
+            self.events_in_a_row = 0;
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        self.events_in_a_row += 1;
+        if self.shared.poll_news(context).is_ready() {
+            return Poll::Ready(Wake::News);
+        }
+        if let Poll::Ready(Some(event)) = self.tasks.poll_next_unpin(context) {
+            return Poll::Ready(Wake::Event(event));
+        }
+        if let Some(timer) = &mut self.timer
+            && timer.sleep.as_mut().poll(context).is_ready()
+        {
+            return Poll::Ready(Wake::Time);
+        }
+        self.events_in_a_row = 0;
+        Poll::Pending
+    }
+
+    fn set_timer(&mut self) {
+        let clock = &self.world.parts.clock;
+        let now = clock.now();
+        let due = self.scheduler.deadline(now.seconds());
+        let again = match self.stopping {
+            false => self.again.keys().next().map(|&(at, _)| at),
+            true => None,
+        };
+        if due.is_none() && again.is_none() {
+            self.timer = None;
+            return;
+        }
+        let wanted = (due, again);
+        if self
+            .timer
+            .as_ref()
+            .is_some_and(|timer| timer.wanted == wanted)
+        {
+            return;
+        }
+        let due = due.map(|due| {
+            let due = SystemTime::UNIX_EPOCH + Duration::from_secs(due);
+            let wait = due.duration_since(now.wall).unwrap_or_default();
+            now.monotonic + wait.min(SLEEP_MAX)
+        });
+        let until = match (due, again) {
+            (Some(due), Some(again)) => due.min(again),
+            (due, again) => due.or(again).unwrap_or(now.monotonic),
+        };
+        let clock = Arc::clone(clock);
+        self.timer = Some(Timer {
+            wanted,
+            sleep: Box::pin(async move { clock.sleep_until(until).await }),
+        });
+    }
+}
+
+enum Wake {
+    Event(Event),
+    News,
+    Time,
+}

@@ -1,0 +1,411 @@
+//! The conversation itself.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use qmail_core::Machine;
+
+use super::exchange::{Answer, Exchange};
+use super::{
+    Cause, Config, Event, Extensions, Failure, ReplyReader, ServerReply, Stage, StartError,
+    Transaction,
+};
+use crate::timer::Timer;
+
+/// How long the last words of a session that is over may take to be sent.
+const LAST_WORDS_WAIT: Duration = Duration::from_secs(10);
+
+/// The client side of one SMTP connection (RFC 5321).
+///
+/// It begins by itself; what to do then is [`Machine`]'s contract and the module's text.
+#[derive(Debug)]
+pub struct Session {
+    config: Arc<Config>,
+    phase: Phase,
+    extensions: Extensions,
+    /// The server still holds a transaction that failed.
+    stale: bool,
+    replies: ReplyReader,
+    events: VecDeque<Event>,
+    transmit: Vec<u8>,
+    timer: Timer,
+}
+
+/// What the session waits for.
+#[derive(Debug)]
+enum Phase {
+    Greeting,
+    Ehlo,
+    Helo,
+    /// The owner, to start something.
+    Ready,
+    Envelope(Box<Exchange>),
+    /// The owner, to give text.
+    Body(Box<Exchange>),
+    BodyEnd {
+        /// The final dot was handed out.
+        sent: bool,
+    },
+    /// The reply to a final dot that nobody wants.
+    NobodyEnd(Box<Failure>),
+    Quit,
+    Closed,
+}
+
+impl Session {
+    /// A connection that was just made.
+    pub fn new(config: Arc<Config>, now: Instant) -> Self {
+        let mut timer = Timer::new(now);
+        timer.start(config.timeouts.greeting);
+        Self {
+            config,
+            phase: Phase::Greeting,
+            extensions: Extensions::default(),
+            stale: false,
+            replies: ReplyReader::default(),
+            events: VecDeque::new(),
+            transmit: Vec::new(),
+            timer,
+        }
+    }
+
+    /// Starts a transaction, after [`Event::Ready`].
+    ///
+    /// # Errors
+    ///
+    /// See [`StartError`]; nothing was sent, and another transaction may be started instead.
+    pub fn start(&mut self, transaction: Transaction) -> Result<(), StartError> {
+        if !matches!(self.phase, Phase::Ready) || !self.events.is_empty() {
+            return Err(StartError::NotReady);
+        }
+        let exchange = Exchange::new(transaction, &self.extensions, self.stale)?;
+        // From here on the server holds a transaction, until it takes the message or is told to forget it.
+        self.stale = true;
+        self.go_on(Box::new(exchange));
+        Ok(())
+    }
+
+    /// The next piece of the text, after [`Event::BodyWanted`]. Line ends may be LF or CR LF.
+    ///
+    /// All of it is encoded at once into what is to be sent: give [`CHUNK_OCTETS_MAX`](qmail_core::CHUNK_OCTETS_MAX) octets at
+    /// most. At any other time it is ignored; [`Event::Failed`] is then under way.
+    pub fn body(&mut self, octets: &[u8]) {
+        if let Phase::Body(exchange) = &mut self.phase {
+            exchange.encoder.encode(octets, &mut self.transmit);
+            self.timer
+                .start_at_next_tick(self.config.timeouts.data_block);
+            if self.transmit.is_empty() {
+                self.want_body();
+            }
+        }
+    }
+
+    /// The text is complete. Ignored when [`body`](Self::body) is.
+    pub fn end_body(&mut self) {
+        let Phase::Body(exchange) = &mut self.phase else {
+            return;
+        };
+        if !self.replies.is_empty() {
+            // Its end would be taken for the reply to the text.
+            return self.break_off(Cause::OutOfTurn);
+        }
+        let encoder = std::mem::take(&mut exchange.encoder);
+        match encoder.finish(self.config.partial_line, &mut self.transmit) {
+            Ok(()) => {
+                self.events
+                    .retain(|event| !matches!(event, Event::BodyWanted));
+                self.phase = Phase::BodyEnd { sent: false };
+                self.timer.start_at_next_tick(self.config.timeouts.data_end);
+            }
+            Err(_) => self.break_off(Cause::PartialLine),
+        }
+    }
+
+    /// Ends the conversation politely: QUIT, and a short wait for its reply. Meant for after [`Event::Ready`]; at any other
+    /// time it is as [`abort`](Self::abort).
+    pub fn quit(&mut self) {
+        if !matches!(self.phase, Phase::Ready) {
+            return self.abort();
+        }
+        self.events.clear();
+        self.transmit.extend_from_slice(b"QUIT\r\n");
+        self.phase = Phase::Quit;
+        self.timer.start_at_next_tick(self.config.timeouts.quit);
+    }
+
+    /// Drops the connection as it is. A message whose final dot was not sent is not delivered.
+    pub fn abort(&mut self) {
+        self.break_off(Cause::Aborted);
+    }
+
+    /// Sends the commands that may be sent, or ends a transaction that failed.
+    fn go_on(&mut self, mut exchange: Box<Exchange>) {
+        if let Some(failure) = exchange.failed() {
+            self.events.push_back(Event::Failed(failure));
+            return self.ready();
+        }
+        let pipelining = self.extensions.pipelining && self.config.pipelining;
+        exchange.write_commands(&self.extensions, pipelining, &mut self.transmit);
+        let timeouts = &self.config.timeouts;
+        self.timer.start_at_next_tick(match exchange.stage() {
+            Stage::Mail => timeouts.mail,
+            Stage::Rcpt => timeouts.rcpt,
+            Stage::Data => timeouts.data,
+            _ => timeouts.hello,
+        });
+        self.phase = Phase::Envelope(exchange);
+    }
+
+    fn ready(&mut self) {
+        self.phase = Phase::Ready;
+        self.timer.stop();
+        self.events.push_back(Event::Ready {
+            extensions: self.extensions,
+        });
+    }
+
+    fn want_body(&mut self) {
+        if !matches!(self.events.back(), Some(Event::BodyWanted)) {
+            self.events.push_back(Event::BodyWanted);
+        }
+    }
+
+    fn command(&mut self, verb: &[u8], phase: Phase) {
+        self.transmit.extend_from_slice(verb);
+        self.transmit.extend_from_slice(self.config.hello());
+        self.transmit.extend_from_slice(b"\r\n");
+        self.timer.start(self.config.timeouts.hello);
+        self.phase = phase;
+    }
+
+    fn take_reply(&mut self, reply: ServerReply) {
+        match std::mem::replace(&mut self.phase, Phase::Closed) {
+            Phase::Greeting if reply.code() == 220 => {
+                if self.config.extended {
+                    self.command(b"EHLO ", Phase::Ehlo);
+                } else {
+                    self.command(b"HELO ", Phase::Helo);
+                }
+            }
+            Phase::Greeting => self.refused(Stage::Greeting, reply),
+            Phase::Ehlo if reply.is_success() => {
+                self.extensions = Extensions::parse(&reply);
+                self.ready();
+            }
+            Phase::Ehlo if reply.code() >= 400 && reply.code() != 421 => {
+                self.command(b"HELO ", Phase::Helo);
+            }
+            Phase::Helo if reply.is_success() => self.ready(),
+            Phase::Ehlo | Phase::Helo => self.refused(Stage::Hello, reply),
+            // Nothing was asked: most likely a server that does not want to wait any longer.
+            Phase::Ready => {
+                self.say_quit();
+                self.close(Some(cause_of(reply)));
+            }
+            Phase::Envelope(exchange) => self.envelope_reply(exchange, reply),
+            Phase::Body(_) | Phase::BodyEnd { sent: false } => {
+                self.fail(Failure {
+                    stage: Stage::Body,
+                    cause: cause_of(reply),
+                    possible_duplicate: false,
+                });
+            }
+            Phase::BodyEnd { sent: true } => self.body_end_reply(reply),
+            Phase::NobodyEnd(failure) => {
+                self.events.push_back(Event::Failed(*failure));
+                self.stale = true;
+                self.ready();
+            }
+            Phase::Quit | Phase::Closed => self.close(None),
+        }
+    }
+
+    fn envelope_reply(&mut self, mut exchange: Box<Exchange>, reply: ServerReply) {
+        match exchange.answer(reply) {
+            Answer::Noted => self.go_on(exchange),
+            Answer::Recipient { index, reply } => {
+                self.events.push_back(Event::Recipient { index, reply });
+                self.go_on(exchange);
+            }
+            Answer::GoAhead => {
+                self.timer.start(self.config.timeouts.data_block);
+                self.phase = Phase::Body(exchange);
+                self.want_body();
+            }
+            Answer::GoAheadForNobody => {
+                self.transmit.extend_from_slice(b".\r\n");
+                self.timer.start(self.config.timeouts.data_end);
+                self.phase = Phase::NobodyEnd(Box::new(exchange.broken(Cause::NoRecipient)));
+            }
+            Answer::Fatal(failure) => {
+                self.say_quit();
+                self.fail(failure);
+            }
+            Answer::Senseless(failure) => {
+                self.transmit.clear();
+                self.fail(failure);
+            }
+        }
+    }
+
+    fn body_end_reply(&mut self, reply: ServerReply) {
+        if reply.is_success() {
+            self.events.push_back(Event::Done { reply });
+            self.stale = false;
+            return self.ready();
+        }
+        let hangs_up = reply.code() == 421;
+        let failure = Failure {
+            stage: Stage::BodyEnd,
+            cause: cause_of(reply),
+            possible_duplicate: false,
+        };
+        if hangs_up || !matches!(failure.cause, Cause::Refused(_)) {
+            self.say_quit();
+            self.fail(failure);
+        } else {
+            self.events.push_back(Event::Failed(failure));
+            self.stale = false;
+            self.ready();
+        }
+    }
+
+    fn refused(&mut self, stage: Stage, reply: ServerReply) {
+        self.say_quit();
+        self.fail(Failure {
+            stage,
+            cause: cause_of(reply),
+            possible_duplicate: false,
+        });
+    }
+
+    /// The reply is not waited for: nothing more is wanted of this server.
+    fn say_quit(&mut self) {
+        self.transmit.extend_from_slice(b"QUIT\r\n");
+    }
+
+    fn fail(&mut self, failure: Failure) {
+        let cause = failure.cause.clone();
+        self.events.push_back(Event::Failed(failure));
+        self.close(Some(cause));
+    }
+
+    /// Ends whatever is under way for a reason that is no reply. Nothing is sent: it might be taken for text.
+    fn break_off(&mut self, cause: Cause) {
+        let failure = match std::mem::replace(&mut self.phase, Phase::Closed) {
+            Phase::Closed => return,
+            Phase::Ready => None,
+            Phase::Quit => return self.close(None),
+            Phase::Greeting => Some((Stage::Greeting, false)),
+            Phase::Ehlo | Phase::Helo => Some((Stage::Hello, false)),
+            Phase::Envelope(exchange) => {
+                self.transmit.clear();
+                return self.fail(exchange.broken(cause));
+            }
+            Phase::NobodyEnd(failure) => return self.fail(*failure),
+            Phase::Body(_) => Some((Stage::Body, false)),
+            Phase::BodyEnd { sent } => Some((Stage::BodyEnd, sent)),
+        };
+        self.transmit.clear();
+        match failure {
+            None => self.close(Some(cause)),
+            Some((stage, possible_duplicate)) => self.fail(Failure {
+                stage,
+                cause,
+                possible_duplicate,
+            }),
+        }
+    }
+
+    fn close(&mut self, cause: Option<Cause>) {
+        self.phase = Phase::Closed;
+        self.replies = ReplyReader::default();
+        self.timer.start_at_next_tick(LAST_WORDS_WAIT);
+        self.events
+            .retain(|event| !matches!(event, Event::BodyWanted | Event::Ready { .. }));
+        self.events.push_back(Event::Closed { cause });
+    }
+}
+
+/// Only 4yz and 5yz are refusals.
+fn cause_of(reply: ServerReply) -> Cause {
+    if reply.code() >= 400 {
+        Cause::Refused(reply)
+    } else {
+        Cause::Unexpected(reply)
+    }
+}
+
+impl Machine for Session {
+    type Event = Event;
+
+    fn receive(&mut self, now: Instant, octets: &[u8]) -> usize {
+        self.timer.tick(now);
+        let mut taken = 0;
+        while taken < octets.len() {
+            if self.is_closed() {
+                return octets.len();
+            }
+            // What comes with a 354 comes before the text, and is no reply to it.
+            let out_of_turn = matches!(self.phase, Phase::Body(_));
+            if !self.events.is_empty() && !out_of_turn {
+                break;
+            }
+            match self.replies.read(&octets[taken..]) {
+                Ok((read, reply)) => {
+                    taken += read;
+                    if let Some(reply) = reply {
+                        self.take_reply(reply);
+                    }
+                }
+                Err(error) => self.break_off(Cause::NotSmtp(error)),
+            }
+        }
+        self.timer.tick(now);
+        taken
+    }
+
+    fn handle_eof(&mut self, now: Instant) {
+        self.timer.tick(now);
+        self.break_off(Cause::ConnectionLost);
+    }
+
+    fn handle_deadline(&mut self, now: Instant) {
+        self.timer.tick(now);
+        if self.timer.is_due() {
+            self.timer.stop();
+            self.break_off(Cause::TimedOut);
+        }
+    }
+
+    fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    fn poll_transmit(&mut self, sink: &mut Vec<u8>) -> bool {
+        if self.transmit.is_empty() {
+            return false;
+        }
+        if sink.is_empty() {
+            std::mem::swap(sink, &mut self.transmit);
+        } else {
+            sink.extend_from_slice(&self.transmit);
+        }
+        self.transmit = Vec::new();
+        match &mut self.phase {
+            Phase::Body(_) => self.want_body(),
+            Phase::BodyEnd { sent } => *sent = true,
+            _ => {}
+        }
+        true
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.timer.deadline()
+    }
+
+    fn is_closed(&self) -> bool {
+        matches!(self.phase, Phase::Closed)
+    }
+}

@@ -1,0 +1,346 @@
+//! The grammar of command lines.
+
+use bytes::Bytes;
+use nom::bytes::complete::{tag_no_case, take_while, take_while1};
+use nom::character::complete::char;
+use nom::combinator::{all_consuming, opt, verify};
+use nom::multi::many0;
+use nom::sequence::{pair, preceded, terminated};
+use nom::{IResult, Parser};
+use qmail_core::{Address, ReversePath};
+
+use super::path::path;
+use super::{Config, MailParameters, ParameterPolicy};
+use crate::BodyType;
+
+/// One command with the part of its line that belongs to it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Command<'a> {
+    Helo(&'a [u8]),
+    Ehlo(&'a [u8]),
+    Mail(&'a [u8]),
+    Rcpt(&'a [u8]),
+    Data,
+    Rset,
+    Noop,
+    Vrfy,
+    Help,
+    Quit,
+    /// What follows is not meant as commands: the text after a BDAT whose extension was not announced, or the header of a
+    /// web browser that was made to call here.
+    Foreign,
+    Unknown,
+}
+
+/// Why MAIL or RCPT is not asked about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ArgumentError {
+    Syntax,
+    EmptyRecipient,
+    UnknownParameter,
+    BadParameter,
+    TooLarge,
+}
+
+/// Splits a line, which comes without its end. The verb is what precedes the first space, in any case; the argument is
+/// what follows that space and further ones.
+pub(super) fn command(line: &[u8]) -> Command<'_> {
+    let (verb, argument) = match memchr::memchr(b' ', line) {
+        Some(space) => (&line[..space], without_spaces(&line[space..])),
+        None => (line, &line[line.len()..]),
+    };
+    let Some(verb) = short_verb(verb) else {
+        return Command::Unknown;
+    };
+    match &verb {
+        b"HELO\0\0\0" => Command::Helo(argument),
+        b"EHLO\0\0\0" => Command::Ehlo(argument),
+        b"MAIL\0\0\0" => Command::Mail(argument),
+        b"RCPT\0\0\0" => Command::Rcpt(argument),
+        b"DATA\0\0\0" => Command::Data,
+        b"RSET\0\0\0" => Command::Rset,
+        b"NOOP\0\0\0" => Command::Noop,
+        b"VRFY\0\0\0" => Command::Vrfy,
+        b"HELP\0\0\0" => Command::Help,
+        b"QUIT\0\0\0" => Command::Quit,
+        b"BDAT\0\0\0" | b"CONNECT" | b"GET\0\0\0\0" | b"HEAD\0\0\0" | b"OPTIONS"
+        | b"POST\0\0\0" | b"PUT\0\0\0\0" => Command::Foreign,
+        _ => Command::Unknown,
+    }
+}
+
+/// The verb in upper case, padded with NULs; `None` if it is longer than any, or holds a NUL itself.
+fn short_verb(verb: &[u8]) -> Option<[u8; 7]> {
+    let mut upper = [0; 7];
+    upper.get_mut(..verb.len())?.copy_from_slice(verb);
+    if verb.contains(&0) {
+        return None;
+    }
+    upper.make_ascii_uppercase();
+    Some(upper)
+}
+
+fn is_space(octet: u8) -> bool {
+    octet == b' '
+}
+
+fn without_spaces(input: &[u8]) -> &[u8] {
+    let spaces = input.iter().take_while(|&&octet| octet == b' ').count();
+    &input[spaces..]
+}
+
+/// `FROM:` and what follows it.
+pub(super) fn mail(
+    argument: &[u8],
+    config: &Config,
+) -> Result<(ReversePath, MailParameters), ArgumentError> {
+    let (address, rest) = address_of(argument, b"FROM:")?;
+    let sender = ReversePath::new(address).map_err(|_| ArgumentError::Syntax)?;
+    let mut parameters = MailParameters::default();
+    if config.parameters == ParameterPolicy::Ignore {
+        return Ok((sender, parameters));
+    }
+    for Parameter { keyword, value } in parameters_of(rest)? {
+        if config.extensions.size && keyword.eq_ignore_ascii_case(b"SIZE") {
+            if parameters.size.is_some() {
+                return Err(ArgumentError::BadParameter);
+            }
+            parameters.size = Some(size(value, config)?);
+        } else if config.extensions.eight_bit_mime && keyword.eq_ignore_ascii_case(b"BODY") {
+            if parameters.body.is_some() {
+                return Err(ArgumentError::BadParameter);
+            }
+            parameters.body = Some(body_type(value)?);
+        } else {
+            return Err(ArgumentError::UnknownParameter);
+        }
+    }
+    Ok((sender, parameters))
+}
+
+/// `TO:` and what follows it.
+pub(super) fn rcpt(argument: &[u8], config: &Config) -> Result<Address, ArgumentError> {
+    let (address, rest) = address_of(argument, b"TO:")?;
+    if address.is_empty() {
+        return Err(ArgumentError::EmptyRecipient);
+    }
+    let recipient = Address::new(address).map_err(|_| ArgumentError::Syntax)?;
+    if config.parameters == ParameterPolicy::Strict && !parameters_of(rest)?.is_empty() {
+        return Err(ArgumentError::UnknownParameter);
+    }
+    Ok(recipient)
+}
+
+/// The address after `keyword`, and the text after the address. No control octet may stand anywhere: whoever reads the
+/// line less carefully would see something else.
+fn address_of<'a>(
+    argument: &'a [u8],
+    keyword: &'static [u8],
+) -> Result<(Bytes, &'a [u8]), ArgumentError> {
+    if argument.iter().any(|&octet| octet < b' ' || octet == 0x7f) {
+        return Err(ArgumentError::Syntax);
+    }
+    let start: IResult<&[u8], &[u8]> =
+        preceded(tag_no_case(keyword), take_while(is_space)).parse(argument);
+    let (rest, _) = start.map_err(|_| ArgumentError::Syntax)?;
+    path(rest).ok_or(ArgumentError::Syntax)
+}
+
+/// One `KEYWORD` or `KEYWORD=VALUE` (RFC 5321 section 4.1.2, esmtp-param).
+#[derive(Debug, PartialEq, Eq)]
+struct Parameter<'a> {
+    keyword: &'a [u8],
+    value: Option<&'a [u8]>,
+}
+
+/// All of them, each after spaces; spaces at the end are ignored.
+fn parameters_of(input: &[u8]) -> Result<Vec<Parameter<'_>>, ArgumentError> {
+    if input.is_empty() {
+        return Ok(Vec::new());
+    }
+    let parsed: IResult<&[u8], _> = all_consuming(terminated(
+        many0(preceded(take_while1(is_space), parameter)),
+        take_while(is_space),
+    ))
+    .parse(input);
+    match parsed {
+        Ok((_, parameters)) => Ok(parameters),
+        Err(_) => Err(ArgumentError::Syntax),
+    }
+}
+
+fn parameter(input: &[u8]) -> IResult<&[u8], Parameter<'_>> {
+    let keyword = verify(
+        take_while1(|octet: u8| octet.is_ascii_alphanumeric() || octet == b'-'),
+        |keyword: &[u8]| keyword[0] != b'-',
+    );
+    let value = preceded(
+        char('='),
+        take_while1(|octet: u8| octet.is_ascii_graphic() && octet != b'='),
+    );
+    pair(keyword, opt(value))
+        .map(|(keyword, value)| Parameter { keyword, value })
+        .parse(input)
+}
+
+/// `SIZE=` (RFC 1870): up to 20 digits. A number beyond 64 bits is a message that is too large for anyone.
+fn size(value: Option<&[u8]>, config: &Config) -> Result<u64, ArgumentError> {
+    let digits = value.ok_or(ArgumentError::BadParameter)?;
+    if digits.len() > 20 || !digits.iter().all(u8::is_ascii_digit) {
+        return Err(ArgumentError::BadParameter);
+    }
+    let octets = digits.iter().try_fold(0_u64, |value, digit| {
+        value.checked_mul(10)?.checked_add(u64::from(digit - b'0'))
+    });
+    match (octets, config.message_octets_max) {
+        (None, _) => Err(ArgumentError::TooLarge),
+        (Some(octets), Some(octets_max)) if octets > octets_max => Err(ArgumentError::TooLarge),
+        (Some(octets), _) => Ok(octets),
+    }
+}
+
+fn body_type(value: Option<&[u8]>) -> Result<BodyType, ArgumentError> {
+    match value {
+        Some(value) if value.eq_ignore_ascii_case(b"7BIT") => Ok(BodyType::SevenBit),
+        Some(value) if value.eq_ignore_ascii_case(b"8BITMIME") => Ok(BodyType::EightBitMime),
+        _ => Err(ArgumentError::BadParameter),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn verbs_match_entirely_and_in_any_case() {
+        for (line, expected) in [
+            ("HELO", Command::Helo(b"")),
+            ("helo  x y ", Command::Helo(b"x y ")),
+            ("eHlO x", Command::Ehlo(b"x")),
+            ("MAIL FROM:<a@b>", Command::Mail(b"FROM:<a@b>")),
+            ("rcpt   to:<a@b>", Command::Rcpt(b"to:<a@b>")),
+            ("DATA x", Command::Data),
+            ("RSET", Command::Rset),
+            ("NOOP x", Command::Noop),
+            ("VRFY root", Command::Vrfy),
+            ("HELP", Command::Help),
+            ("QUIT ", Command::Quit),
+            ("BDAT 5 LAST", Command::Foreign),
+            ("GET / HTTP/1.1", Command::Foreign),
+            ("CONNECT x:25", Command::Foreign),
+            ("", Command::Unknown),
+            (" ", Command::Unknown),
+            (" NOOP", Command::Unknown),
+            ("NOOP\t", Command::Unknown),
+            ("NOOP\0", Command::Unknown),
+            ("NOOP\0\0\0", Command::Unknown),
+            ("MAILFROM:<a@b>", Command::Unknown),
+            ("ETRN x", Command::Unknown),
+        ] {
+            assert_eq!(command(line.as_bytes()), expected, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn mail_has_an_address_and_parameters() {
+        let mut config = Config::new("x");
+        config.message_octets_max = Some(1000);
+        let parameters = |size, body| MailParameters { size, body };
+        for (argument, expected) in [
+            ("FROM:<a@b>", Ok(parameters(None, None))),
+            ("from: a@b", Ok(parameters(None, None))),
+            ("FROM:<>", Ok(parameters(None, None))),
+            ("FROM:", Ok(parameters(None, None))),
+            ("FROM:<a@b>  ", Ok(parameters(None, None))),
+            ("FROM:<a@b> SIZE=1000", Ok(parameters(Some(1000), None))),
+            (
+                "FROM:<a@b> size=1  body=8bitMIME",
+                Ok(parameters(Some(1), Some(BodyType::EightBitMime))),
+            ),
+            (
+                "FROM:<a@b> BODY=7BIT",
+                Ok(parameters(None, Some(BodyType::SevenBit))),
+            ),
+            ("FROM:<a@b> SIZE=1001", Err(ArgumentError::TooLarge)),
+            (
+                "FROM:<a@b> SIZE=18446744073709551617",
+                Err(ArgumentError::TooLarge),
+            ),
+            ("FROM:<a@b> SIZE=", Err(ArgumentError::Syntax)),
+            ("FROM:<a@b> SIZE", Err(ArgumentError::BadParameter)),
+            ("FROM:<a@b> SIZE=1x", Err(ArgumentError::BadParameter)),
+            (
+                "FROM:<a@b> SIZE=000000000000000000001",
+                Err(ArgumentError::BadParameter),
+            ),
+            ("FROM:<a@b> SIZE=1 SIZE=1", Err(ArgumentError::BadParameter)),
+            (
+                "FROM:<a@b> BODY=BINARYMIME",
+                Err(ArgumentError::BadParameter),
+            ),
+            ("FROM:<a@b> SMTPUTF8", Err(ArgumentError::UnknownParameter)),
+            ("FROM:<a@b> X=y", Err(ArgumentError::UnknownParameter)),
+            ("FROM:<a@b>SIZE=1", Err(ArgumentError::Syntax)),
+            ("FROM:<a@b> =", Err(ArgumentError::Syntax)),
+            ("FROM:<a@b> -X", Err(ArgumentError::Syntax)),
+            ("FROM:<a@b> SIZE=1\0", Err(ArgumentError::Syntax)),
+            ("FROM:<a@b>\tSIZE=1", Err(ArgumentError::Syntax)),
+            ("FROM:<> \"", Err(ArgumentError::Syntax)),
+            ("FROM:<>\"=", Err(ArgumentError::Syntax)),
+            ("=\"", Err(ArgumentError::Syntax)),
+            ("FROM <a@b>", Err(ArgumentError::Syntax)),
+            ("<a@b>", Err(ArgumentError::Syntax)),
+            ("FROM: Joe <a@b>", Err(ArgumentError::Syntax)),
+            ("TO:<a@b>", Err(ArgumentError::Syntax)),
+        ] {
+            let found = mail(argument.as_bytes(), &config).map(|(_, parameters)| parameters);
+            assert_eq!(found, expected, "{argument:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_announced_is_unknown() {
+        let mut config = Config::new("x");
+        config.extensions.size = false;
+        config.extensions.eight_bit_mime = false;
+        for argument in ["FROM:<a@b> SIZE=1", "FROM:<a@b> BODY=7BIT"] {
+            assert_eq!(
+                mail(argument.as_bytes(), &config).map(|_| ()),
+                Err(ArgumentError::UnknownParameter)
+            );
+        }
+        config.parameters = ParameterPolicy::Ignore;
+        for argument in ["FROM:<a@b> SIZE=x", "FROM:<a@b>garbage", "FROM:a@b x"] {
+            assert!(mail(argument.as_bytes(), &config).is_ok(), "{argument}");
+        }
+        assert!(mail(b"FROM:<a@b> \0", &config).is_err());
+    }
+
+    #[test]
+    fn a_recipient_is_never_empty() {
+        let config = Config::new("x");
+        for (argument, expected) in [
+            ("TO:<a@b>", Ok(&b"a@b"[..])),
+            ("to: a@b ", Ok(&b"a@b"[..])),
+            ("TO:<>", Err(ArgumentError::EmptyRecipient)),
+            ("TO:", Err(ArgumentError::EmptyRecipient)),
+            ("TO:<\"\">", Err(ArgumentError::EmptyRecipient)),
+            (
+                "TO:<a@b> NOTIFY=NEVER",
+                Err(ArgumentError::UnknownParameter),
+            ),
+            ("FROM:<a@b>", Err(ArgumentError::Syntax)),
+            ("TO:<a\0b@c>", Err(ArgumentError::Syntax)),
+        ] {
+            let found = rcpt(argument.as_bytes(), &config);
+            assert_eq!(
+                found
+                    .as_ref()
+                    .map(Address::as_bytes)
+                    .map_err(|error| *error),
+                expected,
+                "{argument:?}"
+            );
+        }
+    }
+}

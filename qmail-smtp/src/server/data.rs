@@ -1,0 +1,172 @@
+//! The text of a message as DATA carries it, back to the text that is stored (RFC 5321 section 4.5.2).
+
+use memchr::memchr2;
+
+use super::hops::HopCounter;
+use super::{BareCr, BareLf};
+
+/// Turns what follows DATA's 354 into message text: CR LF becomes LF, the first dot of a line goes, and a line that is
+/// exactly `.` ends it.
+///
+/// Only CR LF `.` CR LF ends a message, or `.` CR LF as its first line; in whatever pieces it arrives, and nothing else
+/// under any policy. One pass; the state between pieces is a few octets.
+///
+/// ```
+/// use qmail_smtp::server::{BareCr, BareLf, Decoder, Progress};
+/// let mut decoder = Decoder::new(BareLf::Refuse, BareCr::Refuse, 100);
+/// let mut text = Vec::new();
+/// let input = b"Subject: x\r\n\r\n..\r\n.\r\nQUIT\r\n";
+/// let (taken, progress) = decoder.decode(input, &mut text);
+/// assert_eq!(progress, Progress::End);
+/// assert_eq!(text, b"Subject: x\n\n.\n");
+/// assert_eq!(&input[taken..], b"QUIT\r\n");
+/// ```
+#[derive(Debug)]
+pub struct Decoder {
+    at: At,
+    bare_lf: BareLf,
+    bare_cr: BareCr,
+    hops: HopCounter,
+}
+
+/// What the octets so far were.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum At {
+    /// The end of a line, or nothing.
+    LineStart,
+    /// A dot that begins a line. It is not part of the text, whatever follows.
+    Dot,
+    /// Such a dot, then CR.
+    DotCr,
+    /// Text within a line.
+    Text,
+    /// Text, then a CR that may or may not belong to a line end.
+    Cr,
+}
+
+/// How a call of [`Decoder::decode`] ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// All input was taken; the message goes on.
+    More,
+    /// The message is complete. What was not taken is no part of it.
+    End,
+    /// A LF without CR, under [`BareLf::Refuse`]. The decoder is of no further use.
+    BareLf,
+    /// A CR without LF, under [`BareCr::Refuse`]. The decoder is of no further use.
+    BareCr,
+    /// A line was taken by which the message has as many hops as make a loop. Said once; the message goes on.
+    Looping,
+}
+
+impl Decoder {
+    /// At the start of a message. `hops_max` is [`Config::hops_max`](super::Config::hops_max).
+    pub fn new(bare_lf: BareLf, bare_cr: BareCr, hops_max: u32) -> Self {
+        Self {
+            at: At::LineStart,
+            bare_lf,
+            bare_cr,
+            hops: HopCounter::new(hops_max),
+        }
+    }
+
+    /// Appends the text in `input` to `sink`, at most one octet more than `input` has. Returns how much was taken: all of it
+    /// with [`Progress::More`].
+    pub fn decode(&mut self, input: &[u8], sink: &mut Vec<u8>) -> (usize, Progress) {
+        sink.reserve(input.len() + 1);
+        let mut taken = 0;
+        while let Some(&octet) = input.get(taken) {
+            match self.at {
+                At::LineStart if octet == b'.' => {
+                    self.header_text(b".");
+                    self.at = At::Dot;
+                    taken += 1;
+                }
+                At::LineStart => self.at = At::Text,
+                At::Dot if octet == b'\r' => {
+                    self.at = At::DotCr;
+                    taken += 1;
+                }
+                At::Dot => self.at = At::Text,
+                At::DotCr if octet == b'\n' => return (taken + 1, Progress::End),
+                At::DotCr => self.at = At::Cr,
+                At::Cr if octet == b'\n' => {
+                    self.at = At::LineStart;
+                    taken += 1;
+                    if self.line_end(sink) {
+                        return (taken, Progress::Looping);
+                    }
+                }
+                At::Cr => {
+                    if self.bare_cr == BareCr::Refuse {
+                        return (taken, Progress::BareCr);
+                    }
+                    self.header_text(b"\r");
+                    sink.push(b'\r');
+                    self.at = At::Text;
+                }
+                At::Text => {
+                    let (lines, looping) = self.lines(&input[taken..], sink);
+                    taken += lines;
+                    if looping {
+                        return (taken, Progress::Looping);
+                    }
+                    if self.at == At::Text && input.get(taken) == Some(&b'\n') {
+                        if self.bare_lf == BareLf::Refuse {
+                            return (taken, Progress::BareLf);
+                        }
+                        taken += 1;
+                        if self.line_end(sink) {
+                            return (taken, Progress::Looping);
+                        }
+                    }
+                }
+            }
+        }
+        (taken, Progress::More)
+    }
+
+    /// The common case, from within a line: copies whole lines while they end in CR LF and do not begin with a dot. Stops
+    /// at a bare LF, which is not taken, after a CR without a LF in sight, after a line end before a dot, and after a line
+    /// that makes a loop: then the second value is `true`.
+    fn lines(&mut self, input: &[u8], sink: &mut Vec<u8>) -> (usize, bool) {
+        let mut start = 0;
+        loop {
+            let rest = &input[start..];
+            let Some(length) = memchr2(b'\r', b'\n', rest) else {
+                self.header_text(rest);
+                sink.extend_from_slice(rest);
+                return (input.len(), false);
+            };
+            let line = &rest[..length];
+            self.header_text(line);
+            sink.extend_from_slice(line);
+            start += length;
+            if rest[length] == b'\n' {
+                return (start, false);
+            }
+            if rest.get(length + 1) != Some(&b'\n') {
+                self.at = At::Cr;
+                return (start + 1, false);
+            }
+            start += 2;
+            let looping = self.line_end(sink);
+            if looping || rest.get(length + 2).is_none_or(|&octet| octet == b'.') {
+                self.at = At::LineStart;
+                return (start, looping);
+            }
+        }
+    }
+
+    /// Whether that makes a loop.
+    fn line_end(&mut self, sink: &mut Vec<u8>) -> bool {
+        sink.push(b'\n');
+        self.hops.line_end()
+    }
+
+    fn header_text(&mut self, octets: &[u8]) {
+        if !self.hops.ended() {
+            self.hops.text(octets);
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! The receiving side of SMTP (RFC 5321), with PIPELINING (RFC 2920), 8BITMIME (RFC 6152), SIZE (RFC 1870) and
+//! ENHANCEDSTATUSCODES (RFC 2034).
+//!
+//! A [`Session`] checks syntax, order, sizes, counts and times; everything that needs judgement it asks its owner:
+//!
+//! | command | event | answer | the classic yes |
+//! |---|---|---|---|
+//! | HELO, EHLO | [`Event::Greeted`] | none | `250 NAME` |
+//! | MAIL | [`Event::Mail`] | [`Session::answer_mail`] | `250 ok` |
+//! | RCPT | [`Event::Rcpt`] | [`Session::answer_rcpt`] | `250 ok` |
+//! | DATA | [`Event::Data`] | [`Session::answer_data`] | `354 go ahead` |
+//! | the text | [`Event::Body`], as often as it takes | none | |
+//! | `.` | [`Event::BodyEnd`] | [`Session::answer_body_end`] | `250 ok` |
+//!
+//! An owner starts a draft at [`Event::Data`], appends each [`Event::Body`] to it, commits it at [`Event::BodyEnd`], and
+//! drops it at [`Event::Aborted`].
+//!
+//! What is stricter here than in qmail-smtpd(8), and why: an address with control octets, unbalanced quotes or garbage
+//! around it is refused with 555, because whatever parses it next may see another address; `RCPT TO:<>` is refused; a
+//! command line is bounded; too many errors end the session; after a refused line end in a message nothing of the
+//! remaining input is looked at, because it may be a second message in disguise.
+
+mod command;
+mod config;
+mod data;
+mod event;
+mod hops;
+mod line;
+mod path;
+mod replies;
+mod session;
+
+pub use config::{BareCr, BareLf, Config, Extensions, ParameterPolicy, Timeouts};
+pub use data::{Decoder, Progress};
+pub use event::{
+    AbortReason, BodyEnd, CloseReason, Data, Event, Mail, MailParameters, Rcpt, Verdict,
+};
+pub use path::PATH_OCTETS_MAX;
+pub use session::Session;
