@@ -13,9 +13,12 @@ mod applet;
 mod applets;
 mod command_line;
 mod exit;
+mod getopt;
 mod home;
+mod injection;
 mod log;
 mod passwords;
+mod queue_program;
 mod serve;
 
 pub use applet::{applet_names, main};

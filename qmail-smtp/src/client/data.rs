@@ -130,7 +130,10 @@ mod tests {
             ("a", "a\r\n.\r\n"),
             ("\n", "\r\n.\r\n"),
             (".", "..\r\n.\r\n"),
-            (".\n..\n.x\na.\n\n.\n", "..\r\n...\r\n..x\r\na.\r\n\r\n..\r\n.\r\n"),
+            (
+                ".\n..\n.x\na.\n\n.\n",
+                "..\r\n...\r\n..x\r\na.\r\n\r\n..\r\n.\r\n",
+            ),
             ("a\r\n.b", "a\r\n..b\r\n.\r\n"),
             ("a\r.\r.\n", "a\r\n..\r\n..\r\n.\r\n"),
             ("a\r\r\n", "a\r\n\r\n.\r\n"),
@@ -151,7 +154,13 @@ mod tests {
 
     #[test]
     fn a_partial_line_can_be_refused() {
-        for (input, refused) in [("", false), ("a\n", false), ("a\r", false), ("a", true), ("a\n.", true)] {
+        for (input, refused) in [
+            ("", false),
+            ("a\n", false),
+            ("a\r", false),
+            ("a", true),
+            ("a\n.", true),
+        ] {
             let mut encoder = Encoder::default();
             let mut sink = Vec::new();
             encoder.encode(input.as_bytes(), &mut sink);

@@ -177,11 +177,10 @@ impl Failure {
     pub fn class(&self) -> StatusClass {
         match (&self.cause, self.stage) {
             (Cause::PartialLine | Cause::NoRecipient, _) => StatusClass::Permanent,
-            (Cause::Refused(reply), Stage::Mail | Stage::Rcpt | Stage::Data | Stage::BodyEnd | Stage::Body)
-                if reply.code() >= 500 =>
-            {
-                StatusClass::Permanent
-            }
+            (
+                Cause::Refused(reply),
+                Stage::Mail | Stage::Rcpt | Stage::Data | Stage::BodyEnd | Stage::Body,
+            ) if reply.code() >= 500 => StatusClass::Permanent,
             _ => StatusClass::Temporary,
         }
     }

@@ -2,9 +2,7 @@
 
 use qmail_core::{Address, ReversePath};
 
-use super::{
-    Cause, Encoder, Extensions, Failure, ServerReply, Stage, StartError, Transaction,
-};
+use super::{Cause, Encoder, Extensions, Failure, ServerReply, Stage, StartError, Transaction};
 use crate::BodyType;
 
 /// Most commands that are sent ahead of their replies. A server that answers each at once can then never fill up the way

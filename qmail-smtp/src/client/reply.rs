@@ -197,7 +197,8 @@ mod tests {
 
     #[test]
     fn replies_do_not_depend_on_pieces() {
-        let input = b"220 hi\r\n250-x\r\n999-any digits\r\n250 y\n550\r\n450-\n450 \x1b\x00\t\xff\r\r\n25";
+        let input =
+            b"220 hi\r\n250-x\r\n999-any digits\r\n250 y\n550\r\n450-\n450 \x1b\x00\t\xff\r\r\n25";
         let whole = read(input, input.len()).unwrap();
         let texts: Vec<&[u8]> = whole.iter().map(ServerReply::text).collect();
         assert_eq!(
@@ -219,8 +220,20 @@ mod tests {
     #[test]
     fn what_is_no_reply_is_an_error() {
         for input in [
-            "\r\n", "\n", "25\r\n", "+OK\r\n", "2x0 a\r\n", "250_a\r\n", "2500 a\r\n", "199 a\r\n", "600 a\r\n",
-            "999 a\r\n", "250-a\r\nb\r\n", "250-a\r\n25\r\n", "HTTP/1.1 400 Bad\r\n", "-250 a\r\n",
+            "\r\n",
+            "\n",
+            "25\r\n",
+            "+OK\r\n",
+            "2x0 a\r\n",
+            "250_a\r\n",
+            "2500 a\r\n",
+            "199 a\r\n",
+            "600 a\r\n",
+            "999 a\r\n",
+            "250-a\r\nb\r\n",
+            "250-a\r\n25\r\n",
+            "HTTP/1.1 400 Bad\r\n",
+            "-250 a\r\n",
         ] {
             assert_eq!(
                 read(input.as_bytes(), input.len()),

@@ -63,8 +63,8 @@ pub(super) fn command(line: &[u8]) -> Command<'_> {
         b"VRFY\0\0\0" => Command::Vrfy,
         b"HELP\0\0\0" => Command::Help,
         b"QUIT\0\0\0" => Command::Quit,
-        b"BDAT\0\0\0" | b"CONNECT" | b"GET\0\0\0\0" | b"HEAD\0\0\0" | b"OPTIONS" | b"POST\0\0\0"
-        | b"PUT\0\0\0\0" => Command::Foreign,
+        b"BDAT\0\0\0" | b"CONNECT" | b"GET\0\0\0\0" | b"HEAD\0\0\0" | b"OPTIONS"
+        | b"POST\0\0\0" | b"PUT\0\0\0\0" => Command::Foreign,
         _ => Command::Unknown,
     }
 }
@@ -137,10 +137,7 @@ fn address_of<'a>(
     argument: &'a [u8],
     keyword: &'static [u8],
 ) -> Result<(Bytes, &'a [u8]), ArgumentError> {
-    if argument
-        .iter()
-        .any(|&octet| octet < b' ' || octet == 0x7f)
-    {
+    if argument.iter().any(|&octet| octet < b' ' || octet == 0x7f) {
         return Err(ArgumentError::Syntax);
     }
     let start: IResult<&[u8], &[u8]> =
@@ -328,13 +325,19 @@ mod tests {
             ("TO:<>", Err(ArgumentError::EmptyRecipient)),
             ("TO:", Err(ArgumentError::EmptyRecipient)),
             ("TO:<\"\">", Err(ArgumentError::EmptyRecipient)),
-            ("TO:<a@b> NOTIFY=NEVER", Err(ArgumentError::UnknownParameter)),
+            (
+                "TO:<a@b> NOTIFY=NEVER",
+                Err(ArgumentError::UnknownParameter),
+            ),
             ("FROM:<a@b>", Err(ArgumentError::Syntax)),
             ("TO:<a\0b@c>", Err(ArgumentError::Syntax)),
         ] {
             let found = rcpt(argument.as_bytes(), &config);
             assert_eq!(
-                found.as_ref().map(Address::as_bytes).map_err(|error| *error),
+                found
+                    .as_ref()
+                    .map(Address::as_bytes)
+                    .map_err(|error| *error),
                 expected,
                 "{argument:?}"
             );

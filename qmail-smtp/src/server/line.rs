@@ -87,7 +87,8 @@ mod tests {
 
     #[test]
     fn lines_do_not_depend_on_pieces() {
-        let input = b"NOOP\r\n\r\n\nLF only\nCR\rinside\r\r\n12345678901234\r\n123456789012345\r\n\r\nrest";
+        let input =
+            b"NOOP\r\n\r\n\nLF only\nCR\rinside\r\r\n12345678901234\r\n123456789012345\r\n\r\nrest";
         let whole = lines(input, input.len(), 16);
         assert_eq!(
             whole,

@@ -9,9 +9,7 @@ use qmail_core::{Address, CHUNK_OCTETS_MAX, Envelope, Machine, Question, Reply, 
 
 use super::command::{self, ArgumentError, Command};
 use super::data::{Decoder, Progress};
-use super::event::{
-    AbortReason, BodyEnd, CloseReason, Data, Event, Mail, Rcpt, Verdict,
-};
+use super::event::{AbortReason, BodyEnd, CloseReason, Data, Event, Mail, Rcpt, Verdict};
 use super::line::{Line, LineBuffer};
 use super::{Config, replies};
 use crate::timer::Timer;
@@ -272,8 +270,7 @@ impl Session {
         } else if self.shutting_down && matches!(self.phase, Phase::Command) {
             self.close_with(&replies::shutting_down(), CloseReason::ShutDown);
         } else if matches!(self.phase, Phase::Command) {
-            self.timer
-                .start_at_next_tick(self.config.timeouts.command);
+            self.timer.start_at_next_tick(self.config.timeouts.command);
         }
     }
 
@@ -546,9 +543,9 @@ impl Session {
     /// Whether replies have to be sent before more commands are taken.
     fn transmit_first(&mut self) -> bool {
         let transmit = &mut self.transmit;
-        let waited = transmit
-            .since
-            .map_or(Duration::ZERO, |since| self.timer.now().duration_since(since));
+        let waited = transmit.since.map_or(Duration::ZERO, |since| {
+            self.timer.now().duration_since(since)
+        });
         transmit.overdue = transmit.octets.len() >= TRANSMIT_OCTETS_MAX || waited >= BATCH_WAIT;
         transmit.overdue
     }
