@@ -11,6 +11,7 @@
 
 mod applet;
 mod applets;
+mod classic;
 mod command_line;
 mod exit;
 mod getopt;

@@ -2,4 +2,6 @@
 
 pub(crate) mod inject;
 pub(crate) mod links;
+pub(crate) mod predate;
+pub(crate) mod sendmail;
 pub(crate) mod serve;

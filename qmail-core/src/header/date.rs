@@ -133,6 +133,29 @@ pub fn write_date(seconds: u64, sink: &mut Vec<u8>) {
     sink.extend_from_slice(b" -0000");
 }
 
+/// Appends `D Mon YYYY HH:MM:SS +HHMM`: local time of a zone that is so many seconds east of Greenwich then.
+///
+/// The offset is rounded down to minutes.
+///
+/// ```
+/// let mut sink = Vec::new();
+/// qmail_core::header::date::write_local_date(1_700_000_000, -12_600, &mut sink);
+/// assert_eq!(sink, b"14 Nov 2023 18:43:20 -0330");
+/// ```
+pub fn write_local_date(seconds: i64, offset: i32, sink: &mut Vec<u8>) {
+    Civil::from_unix(seconds.saturating_add(i64::from(offset))).write_822(sink);
+    sink.push(b' ');
+    write_offset(offset, sink);
+}
+
+/// Appends `+HHMM` or `-HHMM`.
+pub(crate) fn write_offset(offset: i32, sink: &mut Vec<u8>) {
+    let minutes = offset.unsigned_abs() / 60;
+    sink.push(if offset < 0 { b'-' } else { b'+' });
+    push_two(sink, (minutes / 60 % 100) as u8);
+    push_two(sink, (minutes % 60) as u8);
+}
+
 /// Appends the date of an mbox `From ` line: `Www Mmm DD HH:MM:SS YYYY`, UTC, the day with a zero in front.
 ///
 /// ```
