@@ -31,7 +31,7 @@ pub struct Civil {
     pub weekday: u8,
 }
 
-const MONTHS: [&str; 12] = [
+pub(crate) const MONTHS: [&str; 12] = [
     "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
 ];
 const WEEKDAYS: [&str; 7] = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
@@ -104,6 +104,27 @@ impl Civil {
         push_two(sink, self.minute);
         sink.push(b':');
         push_two(sink, self.second);
+    }
+
+    /// Appends `YYYY-MM-DD HH:MM:SS`.
+    pub fn write_iso(&self, sink: &mut Vec<u8>) {
+        if (0..1000).contains(&self.year) {
+            let year = [
+                self.year / 1000,
+                self.year / 100 % 10,
+                self.year / 10 % 10,
+                self.year % 10,
+            ];
+            sink.extend(year.map(|digit| b'0' + digit as u8));
+        } else {
+            push_number(sink, self.year);
+        }
+        for part in [self.month, self.day] {
+            sink.push(b'-');
+            push_two(sink, part);
+        }
+        sink.push(b' ');
+        self.write_time(sink);
     }
 
     /// Appends `YYYYMMDDhhmmss`, the stamp of a Message-ID.
