@@ -40,6 +40,11 @@ pub(crate) struct Call {
 pub(crate) const APPLETS: &[Applet] = &[
     applets::links::APPLET,
     applets::queue::APPLET,
+    applets::predate::DATEMAIL,
+    applets::predate::MAILSUBJ,
+    applets::predate::PREDATE,
+    applets::inject::APPLET,
+    applets::sendmail::APPLET,
     applets::serve::APPLET,
 ];
 
