@@ -39,11 +39,11 @@ pub(crate) struct Call {
 /// All programs, sorted by first name. A test checks the order and that no name is taken twice.
 pub(crate) const APPLETS: &[Applet] = &[
     applets::links::APPLET,
-    applets::queue::APPLET,
     applets::predate::DATEMAIL,
     applets::predate::MAILSUBJ,
     applets::predate::PREDATE,
     applets::inject::APPLET,
+    applets::queue::APPLET,
     applets::sendmail::APPLET,
     applets::serve::APPLET,
 ];
