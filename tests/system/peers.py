@@ -159,7 +159,7 @@ def sink_down_then_up():
         # The attempt was made within a second or two of birth: isqrt(0) or isqrt(1), plus 20, squared.
         assert round(due - birth) in (400, 441), due - birth
         # Two hours pass: the next try is due, and after it the schedule goes on from the age then.
-        past = time.time() - 7200
+        past = int(time.time()) - 7200
         os.utime(info, (past, past))
         os.utime(remote, (past + 400, past + 400))
         w.start()
