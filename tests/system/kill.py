@@ -52,7 +52,7 @@ def main():
                 try:
                     if connection is None:
                         connection = smtplib.SMTP("127.0.0.1", w.smtp, "client.test", timeout=20)
-                    connection.sendmail(f"s{number}@client.test", [f"alice@{HOST}"], message.encode())
+                    connection.sendmail(f"s{number}@client.test", [f"alice@{HOST}"], message)
                     accepted.add(number)
                     break
                 except (OSError, smtplib.SMTPException):
