@@ -289,6 +289,11 @@ impl Engine {
             self.scheduler.handle_recorded(pass);
             return;
         }
+        if closed && notes.is_empty() && self.scheduler.is_only_channel(pass) && !self.stopping {
+            // Its removal says the same as a closed channel, and both would cost a sync.
+            self.finish_with(pass, id, channel);
+            return;
+        }
         self.record(Record {
             pass,
             id,

@@ -318,8 +318,10 @@ impl Engine {
     /// What waits to be done again is left to the next start, but for what only this engine knows.
     fn give_up(&mut self) {
         for again in std::mem::take(&mut self.again).into_values() {
-            if let Again::Record(record) = again {
-                self.record(record);
+            match again {
+                Again::Record(record) => self.record(record),
+                Again::Finish(finish) => self.finishes.push_back(finish),
+                Again::Route(_) | Again::Look | Again::CleanUp => {}
             }
         }
     }

@@ -185,8 +185,8 @@ fn what_others_put_into_the_spool_is_found() {
     info msg 1: bytes 66 from <s@far> qp 5 uid 500
     starting delivery 1: msg 2 to remote c@far
     delivery 1: success: accepted/
-    starting delivery 2: msg 1 to remote b@far
     end msg 2
+    starting delivery 2: msg 1 to remote b@far
     delivery 2: success: accepted/
     end msg 1
     ");
