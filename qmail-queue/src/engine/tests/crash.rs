@@ -77,7 +77,7 @@ fn run(seed: u64, crashes: u64, faults: bool) -> String {
     }
     world.spool.shuffle(seed | 1, 0);
     world.drain();
-    assert_eq!(world.memory.count(), 0, "seed {seed}: something is left");
+    assert_eq!(world.count(), 0, "seed {seed}: something is left");
     check(seed, &world, &ends, crashes);
     let jobs = world.script.jobs.lock().unwrap();
     let lines = world.lines.lock().unwrap().join("\n");

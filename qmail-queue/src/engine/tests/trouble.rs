@@ -24,14 +24,14 @@ fn every_step_is_tried_again() {
         // The bounce is removed in the same rounds as its message, and takes one of the faults.
         let rounds = if call == "remove" { 2 } else { 3 };
         for round in 0..rounds {
-            assert!(world.memory.count() > 0, "{call} {round}");
+            assert!(world.count() > 0, "{call} {round}");
             let calls = world.spool.calls();
             assert!(calls.len() < 20, "{call} spins: {calls:?}");
             world.advance(wait - 1);
             assert!(world.spool.calls().is_empty(), "{call} is too early");
             world.advance(1);
         }
-        assert_eq!(world.memory.count(), 0, "{call}");
+        assert_eq!(world.count(), 0, "{call}");
         let tried: Vec<usize> = world.script.tried().into_values().collect();
         assert_eq!(tried, [1, 1], "{call}");
     }
@@ -57,7 +57,7 @@ fn what_cannot_be_recorded_is_not_repeated() {
     delivery 3: success: accepted/
     end msg 1
     ");
-    assert_eq!(world.memory.count(), 0);
+    assert_eq!(world.count(), 0);
 }
 
 #[test]
@@ -118,7 +118,7 @@ fn a_stop_in_trouble_ends() {
         world.queue.stop();
         world.settle();
         assert!(world.has_ended(), "{call}");
-        assert_eq!(world.memory.count(), 1);
+        assert_eq!(world.count(), 1);
     }
 }
 
@@ -137,7 +137,7 @@ fn a_stop_records_what_its_trouble_left() {
         assert!(world.has_ended(), "{call}");
         world.restart();
         world.settle();
-        assert_eq!(world.memory.count(), 0);
+        assert_eq!(world.count(), 0);
         assert!(
             world.script.tried().values().all(|&times| times == 1),
             "{call}"
@@ -161,5 +161,5 @@ fn a_clock_that_jumps_delays_nobody_for_long() {
     world.clock.set_wall(SystemTime::UNIX_EPOCH);
     world.queue.retry_all();
     world.settle();
-    assert_eq!(world.memory.count(), 0);
+    assert_eq!(world.count(), 0);
 }
