@@ -261,9 +261,13 @@ impl Engine {
         let mut outcomes = reported.outcomes.into_iter();
         for (number, (recipient, place)) in reported.batch.iter().enumerate() {
             let delivery = reported.first_delivery + number as u64;
-            let Some(outcome) = outcomes.next() else {
-                self.log(&LogEvent::ReportMangled { delivery });
-                continue;
+            let outcome = match outcomes.next() {
+                Some(outcome) => outcome,
+                None if dying => Outcome::Deferred(Report::from(NO_REPORT)),
+                None => {
+                    self.log(&LogEvent::ReportMangled { delivery });
+                    continue;
+                }
             };
             let (verdict, report) = judge(outcome, dying);
             let text = report.as_bytes();
@@ -471,6 +475,7 @@ fn judge(outcome: Outcome, dying: bool) -> (Verdict, Report) {
     }
 }
 
+const NO_REPORT: &str = "The delivery gave no report. (#4.3.0)\n";
 const TOO_LONG_IN_QUEUE: &[u8] =
     b"I'm not going to try again; this message has been in the queue too long.\n";
 const REPORT_ROOM: usize = qmail_core::REPORT_OCTETS_MAX - TOO_LONG_IN_QUEUE.len();

@@ -12,9 +12,10 @@
 //!
 //! **What is written down before what.** The note of a failure before the mark of its recipient; marks before a pass ends; the bounce
 //! before the notes are forgotten; all of this before the message goes. A crash in between repeats a step, and loses nothing.
+//! Only where the last deliveries of a message succeed and there is no failure to tell is nothing marked: its removal says it all.
 //!
 //! **When the spool fails**, the step that needed it is tried again after [`TROUBLE_WAIT`], from where it stopped. A delivery
-//! that cannot be recorded keeps its place among [`RECORDING_MAX`](crate::scheduler) until it can be, so that a broken disk
+//! that cannot be recorded keeps its place among those of the scheduler's `RECORDING_MAX` until it can be, so that a broken disk
 //! stops the queue instead of making it deliver again and again.
 
 mod attempt;

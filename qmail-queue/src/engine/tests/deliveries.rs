@@ -335,4 +335,9 @@ fn a_delivery_that_breaks_its_word_defers() {
     delivery 2: report mangled, will defer
     ");
     assert_eq!(world.count(), 1);
+    // Not for ever.
+    world.advance(1_000_000);
+    let log = world.log();
+    let failure = "failure: The_delivery_gave_no_report._(#4.3.0)/I'm_not_going_to_try_again;";
+    assert_eq!(log.matches(failure).count(), 2, "{log}");
 }
