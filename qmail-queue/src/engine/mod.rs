@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | is told of, or found at the start | [`Queue`], `recover` | incoming |
 //! | has its recipients rewritten and sorted by channel | `preprocess` | routed |
-//! | is tried, recipient by recipient | `attempt` | routed |
+//! | is tried, recipient by recipient | `attempt`, `record` | routed |
 //! | has its failures reported to its sender, and is removed | `bounce` | gone |
 //!
 //! **What is written down before what.** The note of a failure before the mark of its recipient; marks before a pass ends; the bounce
@@ -23,6 +23,7 @@ mod bounce;
 mod config;
 mod handle;
 mod preprocess;
+mod record;
 mod recover;
 #[cfg(test)]
 mod tests;
@@ -44,10 +45,11 @@ pub use handle::{Counts, ENVELOPES_OCTETS_MAX, Queue};
 
 use crate::intake::Intake;
 use crate::{Channel, LogEvent, MessageId, Now, PassId, Recipient, Scheduler, SpoolError};
-use attempt::{Fresh, Opened, Pass, Record, Reported};
+use attempt::{Fresh, Opened, Pass, Reported};
 use bounce::{Finish, Finished};
 use handle::{Arrival, Shared};
 use preprocess::{Routing, Sorted};
+use record::Record;
 use recover::Look;
 
 /// How long after trouble with the spool the same step is tried again (qmail-send's 123 seconds).
