@@ -1,4 +1,4 @@
-//! Attempts: passes over the recipients of a message, in jobs of one destination each, and the record of what became of them.
+//! Attempts: passes over the recipients of a message, in jobs of one destination each.
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
@@ -8,10 +8,10 @@ use bytes::Bytes;
 use futures::FutureExt;
 use qmail_core::{Address, Content, Delivery, Job, Outcome, Report, ReversePath, bounce, verp};
 
-use super::{Again, Engine, Event, NOTE_WAIT, TROUBLE_WAIT, World};
+use super::record::{Mark, Place, Record};
+use super::{Engine, Event, TROUBLE_WAIT, World};
 use crate::{
-    Attempt, Channel, JobId, LogEvent, MessageId, PassId, Position, Recipient, SpoolError, Step,
-    Verdict,
+    Attempt, Channel, JobId, LogEvent, PassId, Position, Recipient, SpoolError, Step, Verdict,
 };
 
 /// Recipients read at once. Those for one destination share jobs as far as they stand on one page.
@@ -58,14 +58,6 @@ struct Batch {
     places: Vec<Place>,
 }
 
-/// Where the record of a recipient is.
-#[derive(Clone, Copy)]
-enum Place {
-    At(Position),
-    /// The record with this number, of a channel whose records were never read.
-    Nth(usize),
-}
-
 /// A job that has ended.
 pub(super) struct Reported {
     pass: PassId,
@@ -73,21 +65,6 @@ pub(super) struct Reported {
     first_delivery: u64,
     batch: Batch,
     outcomes: Vec<Outcome>,
-}
-
-/// What is to be written down after a job.
-pub(super) struct Record {
-    pub(super) pass: PassId,
-    id: MessageId,
-    channel: Channel,
-    notes: Vec<u8>,
-    mark: Mark,
-}
-
-enum Mark {
-    Done(Vec<Place>),
-    /// Everybody is done.
-    Closed,
 }
 
 impl Engine {
@@ -261,9 +238,13 @@ impl Engine {
         let mut outcomes = reported.outcomes.into_iter();
         for (number, (recipient, place)) in reported.batch.iter().enumerate() {
             let delivery = reported.first_delivery + number as u64;
-            let Some(outcome) = outcomes.next() else {
-                self.log(&LogEvent::ReportMangled { delivery });
-                continue;
+            let outcome = match outcomes.next() {
+                Some(outcome) => outcome,
+                None if dying => Outcome::Deferred(Report::from(NO_REPORT)),
+                None => {
+                    self.log(&LogEvent::ReportMangled { delivery });
+                    continue;
+                }
             };
             let (verdict, report) = judge(outcome, dying);
             let text = report.as_bytes();
@@ -287,6 +268,11 @@ impl Engine {
         self.log_status();
         if done.is_empty() {
             self.scheduler.handle_recorded(pass);
+            return;
+        }
+        if closed && notes.is_empty() && self.scheduler.is_only_channel(pass) && !self.stopping {
+            // Its removal says the same as a closed channel, and both would cost a sync.
+            self.finish_with(pass, id, channel);
             return;
         }
         self.record(Record {
@@ -331,51 +317,6 @@ impl Engine {
         self.scheduler.handle_put_off(pass, due);
         self.passes.remove(&pass);
     }
-
-    pub(super) fn record(&mut self, mut record: Record) {
-        let world = Arc::clone(&self.world);
-        self.start(async move {
-            let result = write_record(&world, &mut record).await;
-            Event::Recorded(record, result)
-        });
-    }
-
-    pub(super) fn handle_recorded(&mut self, record: Record, result: Result<(), SpoolError>) {
-        let Err(error) = result else {
-            match record.mark {
-                Mark::Done(_) => self.scheduler.handle_recorded(record.pass),
-                Mark::Closed => {
-                    self.passes.remove(&record.pass);
-                    if self.scheduler.handle_closed(record.pass) {
-                        self.finish(record.id);
-                    }
-                }
-            }
-            return;
-        };
-        if !record.notes.is_empty() {
-            self.log(&LogEvent::NoteTrouble { error: &error });
-        } else {
-            self.log(&LogEvent::SpoolTrouble {
-                doing: "marking",
-                error: &error,
-                consequence: if self.stopping {
-                    "message will be delivered twice!"
-                } else {
-                    "will try again later"
-                },
-            });
-        }
-        if self.stopping {
-            return;
-        }
-        let wait = if record.notes.is_empty() {
-            TROUBLE_WAIT
-        } else {
-            NOTE_WAIT
-        };
-        self.do_again(wait, Again::Record(record));
-    }
 }
 
 fn delivery(world: &World, channel: Channel) -> &Arc<dyn Delivery> {
@@ -406,51 +347,6 @@ async fn open(world: &World, attempt: Attempt, fresh: Option<Fresh>) -> Result<O
     })
 }
 
-/// Notes before marks: a recipient that is marked and not noted would fail without a word.
-async fn write_record(world: &World, record: &mut Record) -> Result<(), SpoolError> {
-    let spool = &world.parts.spool;
-    let Record { id, channel, .. } = *record;
-    if !record.notes.is_empty() {
-        spool.note_failure(id, &record.notes).await?;
-        record.notes = Vec::new();
-    }
-    match &record.mark {
-        Mark::Closed => spool.close_channel(id, channel).await,
-        Mark::Done(places) => {
-            let positions = positions(world, id, channel, places).await?;
-            spool.mark_done(id, channel, &positions).await
-        }
-    }
-}
-
-async fn positions(
-    world: &World,
-    id: MessageId,
-    channel: Channel,
-    places: &[Place],
-) -> Result<Vec<Position>, SpoolError> {
-    let unread = |place: &Place| match place {
-        Place::Nth(number) => Some(number + 1),
-        Place::At(_) => None,
-    };
-    let records = match places.iter().filter_map(unread).max() {
-        Some(count) => {
-            let spool = &world.parts.spool;
-            spool
-                .recipients(id, channel, Position::START, count)
-                .await?
-        }
-        None => Vec::new(),
-    };
-    Ok(places
-        .iter()
-        .filter_map(|place| match *place {
-            Place::At(position) => Some(position),
-            Place::Nth(number) => records.get(number).map(|record| record.position),
-        })
-        .collect())
-}
-
 /// What an outcome comes to, with its text; a message that has waited too long is not deferred again.
 fn judge(outcome: Outcome, dying: bool) -> (Verdict, Report) {
     match outcome {
@@ -466,6 +362,7 @@ fn judge(outcome: Outcome, dying: bool) -> (Verdict, Report) {
     }
 }
 
+const NO_REPORT: &str = "The delivery gave no report. (#4.3.0)\n";
 const TOO_LONG_IN_QUEUE: &[u8] =
     b"I'm not going to try again; this message has been in the queue too long.\n";
 const REPORT_ROOM: usize = qmail_core::REPORT_OCTETS_MAX - TOO_LONG_IN_QUEUE.len();

@@ -7,14 +7,15 @@
 //! |---|---|---|
 //! | is told of, or found at the start | [`Queue`], `recover` | incoming |
 //! | has its recipients rewritten and sorted by channel | `preprocess` | routed |
-//! | is tried, recipient by recipient | `attempt` | routed |
+//! | is tried, recipient by recipient | `attempt`, `record` | routed |
 //! | has its failures reported to its sender, and is removed | `bounce` | gone |
 //!
 //! **What is written down before what.** The note of a failure before the mark of its recipient; marks before a pass ends; the bounce
 //! before the notes are forgotten; all of this before the message goes. A crash in between repeats a step, and loses nothing.
+//! Only where the last deliveries of a message succeed and there is no failure to tell is nothing marked: its removal says it all.
 //!
 //! **When the spool fails**, the step that needed it is tried again after [`TROUBLE_WAIT`], from where it stopped. A delivery
-//! that cannot be recorded keeps its place among [`RECORDING_MAX`](crate::scheduler) until it can be, so that a broken disk
+//! that cannot be recorded keeps its place among those of the scheduler's `RECORDING_MAX` until it can be, so that a broken disk
 //! stops the queue instead of making it deliver again and again.
 
 mod attempt;
@@ -22,6 +23,7 @@ mod bounce;
 mod config;
 mod handle;
 mod preprocess;
+mod record;
 mod recover;
 #[cfg(test)]
 mod tests;
@@ -43,10 +45,11 @@ pub use handle::{Counts, ENVELOPES_OCTETS_MAX, Queue};
 
 use crate::intake::Intake;
 use crate::{Channel, LogEvent, MessageId, Now, PassId, Recipient, Scheduler, SpoolError};
-use attempt::{Fresh, Opened, Pass, Record, Reported};
+use attempt::{Fresh, Opened, Pass, Reported};
 use bounce::{Finish, Finished};
 use handle::{Arrival, Shared};
 use preprocess::{Routing, Sorted};
+use record::Record;
 use recover::Look;
 
 /// How long after trouble with the spool the same step is tried again (qmail-send's 123 seconds).
@@ -318,8 +321,10 @@ impl Engine {
     /// What waits to be done again is left to the next start, but for what only this engine knows.
     fn give_up(&mut self) {
         for again in std::mem::take(&mut self.again).into_values() {
-            if let Again::Record(record) = again {
-                self.record(record);
+            match again {
+                Again::Record(record) => self.record(record),
+                Again::Finish(finish) => self.finishes.push_back(finish),
+                Again::Route(_) | Again::Look | Again::CleanUp => {}
             }
         }
     }

@@ -271,16 +271,12 @@ impl Lane {
 
     /// Messages whose time the spool does not know, for the next start.
     pub(super) fn into_unwritten(self, now: u64) -> impl Iterator<Item = (MessageId, u64)> {
-        let ripe = self
-            .ripe
-            .into_keys()
-            .map(move |(due, id)| (id, due.min(now)));
-        let later = self.later.into_iter();
-        ripe.chain(
-            later
-                .filter(|(_, retry)| !retry.written)
-                .map(|((due, id), _)| (id, due)),
-        )
+        let known = move |due: u64, retry: &Retry| retry.written && due <= now;
+        let ripe = self.ripe.into_iter();
+        let ripe = ripe.filter(move |((due, _), retry)| !known(*due, retry));
+        let later = self.later.into_iter().filter(|(_, retry)| !retry.written);
+        ripe.map(move |((due, id), _)| (id, due.min(now)))
+            .chain(later.map(|((due, id), _)| (id, due)))
     }
 }
 

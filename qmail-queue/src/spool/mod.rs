@@ -330,8 +330,8 @@ impl Position {
     pub const START: Self = Self(0);
 }
 
-/// Leave to remove a message. It exists only for a message whose recipients are all recorded as done and whose bounce, if there
-/// is one, is queued: the engine makes it as the last step of finishing, and nobody else can.
+/// Leave to remove a message. It exists only for a message whose recipients are all done and whose bounce, if there is one, is
+/// queued: the engine makes it as the last step of finishing, and nobody else can.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "the message is settled and takes room until it is removed"]
 pub struct Settled {

@@ -11,14 +11,14 @@ use async_trait::async_trait;
 use qmail_core::{Content, ReversePath};
 
 use crate::{
-    Channel, Entry, Found, Incoming, MemorySpool, MessageId, Position, Recipient, Routed, Settled,
-    Spool, SpoolDraft, SpoolError,
+    Channel, Entry, Found, Incoming, MessageId, Position, Recipient, Routed, Settled, Spool,
+    SpoolDraft, SpoolError,
 };
 
-/// A [`MemorySpool`] behind faults and delays. Clones share both.
+/// A spool behind faults and delays. Clones share both.
 #[derive(Clone)]
 pub(super) struct FaultySpool {
-    inner: MemorySpool,
+    pub(super) inner: Arc<dyn Spool>,
     faults: Arc<Mutex<Faults>>,
 }
 
@@ -46,7 +46,7 @@ impl Faults {
 }
 
 impl FaultySpool {
-    pub(super) fn new(inner: MemorySpool) -> Self {
+    pub(super) fn new(inner: Arc<dyn Spool>) -> Self {
         Self {
             inner,
             faults: Arc::default(),

@@ -9,7 +9,7 @@ use futures::task::noop_waker_ref;
 use qmail_core::{Envelope, Origin, ReversePath, Submit};
 
 use super::world::{START, World, address, deferred};
-use crate::{Channel, Clock, Entry, Intake, Position, Spool};
+use crate::{Channel, Clock, Entry, Intake, Position};
 
 #[test]
 fn a_stop_waits_for_what_runs_and_starts_nothing() {
@@ -34,7 +34,7 @@ fn a_stop_waits_for_what_runs_and_starts_nothing() {
     status: local 0/1 remote 0/1 exitasap
     status: exiting
     ");
-    let marks = block_on(world.memory.recipients(
+    let marks = block_on(world.spool.inner.recipients(
         crate::MessageId(1),
         Channel::Remote,
         Position::START,
@@ -49,7 +49,7 @@ fn a_stop_waits_for_what_runs_and_starts_nothing() {
 
     world.restart();
     world.settle();
-    assert_eq!(world.memory.count(), 0);
+    assert_eq!(world.count(), 0);
     assert_eq!(
         world.script.tried().into_values().collect::<Vec<_>>(),
         [1, 1, 1]
@@ -66,7 +66,7 @@ fn a_stop_does_not_wait_for_a_long_listing() {
     world.settle();
     assert!(world.has_ended());
     assert_eq!(world.log(), "status: exiting");
-    assert_eq!(world.memory.count(), 1);
+    assert_eq!(world.count(), 1);
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn an_alarm_survives_a_stop() {
     assert!(world.has_ended());
     world.restart();
     world.settle();
-    assert_eq!(world.memory.count(), 0);
+    assert_eq!(world.count(), 0);
 }
 
 #[test]
@@ -146,7 +146,7 @@ fn messages_left_at_any_step_are_finished() {
         }
         world.restart();
         world.drain();
-        assert_eq!(world.memory.count(), 0, "{cut}");
+        assert_eq!(world.count(), 0, "{cut}");
         assert!(world.script.tried().contains_key("s@far"), "{cut}");
     }
 }
@@ -168,12 +168,12 @@ fn what_others_put_into_the_spool_is_found() {
         draft.commit(envelope).await.unwrap();
     });
     world.settle();
-    assert_eq!(world.memory.count(), 1);
+    assert_eq!(world.count(), 1);
     world.queue.look();
     world.queue.look();
     world.submit("s@far", &["c@far"]);
     world.settle();
-    assert_eq!(world.memory.count(), 0);
+    assert_eq!(world.count(), 0);
     assert_eq!(
         world.script.tried().into_values().collect::<Vec<_>>(),
         [1, 1]
@@ -185,8 +185,8 @@ fn what_others_put_into_the_spool_is_found() {
     info msg 1: bytes 66 from <s@far> qp 5 uid 500
     starting delivery 1: msg 2 to remote c@far
     delivery 1: success: accepted/
-    starting delivery 2: msg 1 to remote b@far
     end msg 2
+    starting delivery 2: msg 1 to remote b@far
     delivery 2: success: accepted/
     end msg 1
     ");
@@ -213,10 +213,10 @@ fn a_commit_that_is_cut_short_is_found() {
                 break;
             }
         }
-        found += world.memory.count();
+        found += world.count();
         drop(commit);
         world.settle();
-        assert_eq!(world.memory.count(), 0, "{cut}");
+        assert_eq!(world.count(), 0, "{cut}");
     }
     assert!(found > 0);
     assert_eq!(world.script.tried()["b@far"], found);
@@ -246,7 +246,7 @@ fn a_listing_and_a_commit_at_once_deliver_once() {
             commits.retain_mut(|commit| commit.as_mut().poll(&mut context).is_pending());
         }
         world.settle();
-        assert_eq!(world.memory.count(), 0, "seed {seed}");
+        assert_eq!(world.count(), 0, "seed {seed}");
         let tried = world.script.tried();
         assert_eq!(tried.len(), 6, "seed {seed}");
         assert!(
@@ -268,14 +268,14 @@ fn a_damaged_envelope_is_told_once() {
         world.advance(1_000);
     }
     insta::assert_snapshot!(world.log(), @"warning: 1: played; left alone");
-    assert_eq!(world.memory.count(), 1);
+    assert_eq!(world.count(), 1);
 }
 
 #[test]
 fn a_queue_without_engine_only_takes() {
     let world = World::new();
     let intake = Intake::new(
-        std::sync::Arc::new(world.memory.clone()),
+        std::sync::Arc::clone(&world.spool.inner),
         std::sync::Arc::new(world.clock.clone()),
         5,
         6,
@@ -285,7 +285,10 @@ fn a_queue_without_engine_only_takes() {
         draft.write("text\n".into()).await.unwrap();
         let envelope = Envelope::new(ReversePath::Null, vec![address("b@far")]);
         let receipt = draft.commit(envelope).await.unwrap();
-        let incoming = world.memory.incoming(crate::MessageId(receipt.message));
+        let incoming = world
+            .spool
+            .inner
+            .incoming(crate::MessageId(receipt.message));
         let incoming = incoming.await.unwrap();
         assert_eq!((incoming.uid, incoming.pid), (9, 5));
     });
@@ -295,6 +298,6 @@ fn a_queue_without_engine_only_takes() {
         pid: 0,
         now: world.clock.now().wall,
     };
-    drop(block_on(world.memory.begin(entry)).unwrap());
-    assert_eq!(world.memory.count(), 1);
+    drop(block_on(world.spool.inner.begin(entry)).unwrap());
+    assert_eq!(world.count(), 1);
 }

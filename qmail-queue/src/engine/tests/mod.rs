@@ -3,6 +3,7 @@
 mod bounces;
 mod crash;
 mod deliveries;
+mod disk;
 mod faults;
 mod life;
 mod trouble;

@@ -24,14 +24,14 @@ fn every_step_is_tried_again() {
         // The bounce is removed in the same rounds as its message, and takes one of the faults.
         let rounds = if call == "remove" { 2 } else { 3 };
         for round in 0..rounds {
-            assert!(world.memory.count() > 0, "{call} {round}");
+            assert!(world.count() > 0, "{call} {round}");
             let calls = world.spool.calls();
             assert!(calls.len() < 20, "{call} spins: {calls:?}");
             world.advance(wait - 1);
             assert!(world.spool.calls().is_empty(), "{call} is too early");
             world.advance(1);
         }
-        assert_eq!(world.memory.count(), 0, "{call}");
+        assert_eq!(world.count(), 0, "{call}");
         let tried: Vec<usize> = world.script.tried().into_values().collect();
         assert_eq!(tried, [1, 1], "{call}");
     }
@@ -57,7 +57,7 @@ fn what_cannot_be_recorded_is_not_repeated() {
     delivery 3: success: accepted/
     end msg 1
     ");
-    assert_eq!(world.memory.count(), 0);
+    assert_eq!(world.count(), 0);
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn a_page_that_cannot_be_read_comes_later() {
 fn a_broken_disk_stops_deliveries() {
     let mut world = World::with(|config| config.limits.remote_max = 10);
     world.settle();
-    world.spool.fail("close_channel", usize::MAX);
+    world.spool.fail("remove", usize::MAX);
     for number in 0..2_000 {
         world.submit("s@far", &[&format!("r{number}@h{number}")]);
     }
@@ -90,21 +90,59 @@ fn a_broken_disk_stops_deliveries() {
 
 #[test]
 fn a_stop_in_trouble_ends() {
-    let mut world = World::new();
-    world.spool.fail("close_channel", usize::MAX);
-    world.submit("s@far", &["b@far"]);
-    world.settle();
-    world.queue.stop();
-    world.settle();
-    assert!(world.has_ended());
-    assert!(world.log().contains("message will be delivered twice!"));
+    for (call, recipients) in [
+        ("remove", &["b@far"][..]),
+        ("close_channel", &["a@here", "b@far"]),
+        ("mark_done", &["a@far", "b@far"]),
+    ] {
+        let mut world = World::new();
+        world.spool.fail(call, usize::MAX);
+        world
+            .script
+            .answer("b@far", &[super::world::delivered(), deferred()]);
+        world.submit("s@far", recipients);
+        world.settle();
+        world.queue.stop();
+        world.settle();
+        assert!(world.has_ended(), "{call}");
+        assert!(
+            world.log().contains("message will be delivered twice!"),
+            "{call}"
+        );
+    }
+    for call in ["scan", "route", "content"] {
+        let mut world = World::new();
+        world.spool.fail(call, usize::MAX);
+        world.submit("s@far", &["b@far"]);
+        world.settle();
+        world.queue.stop();
+        world.settle();
+        assert!(world.has_ended(), "{call}");
+        assert_eq!(world.count(), 1);
+    }
+}
 
-    let mut world = World::new();
-    world.spool.fail("scan", usize::MAX);
-    world.settle();
-    world.queue.stop();
-    world.settle();
-    assert!(world.has_ended());
+#[test]
+fn a_stop_records_what_its_trouble_left() {
+    for (call, recipients) in [
+        ("remove", &["b@far"][..]),
+        ("close_channel", &["a@here", "b@far"]),
+    ] {
+        let mut world = World::new();
+        world.spool.fail(call, 1);
+        world.submit("s@far", recipients);
+        world.settle();
+        world.queue.stop();
+        world.settle();
+        assert!(world.has_ended(), "{call}");
+        world.restart();
+        world.settle();
+        assert_eq!(world.count(), 0);
+        assert!(
+            world.script.tried().values().all(|&times| times == 1),
+            "{call}"
+        );
+    }
 }
 
 #[test]
@@ -123,5 +161,5 @@ fn a_clock_that_jumps_delays_nobody_for_long() {
     world.clock.set_wall(SystemTime::UNIX_EPOCH);
     world.queue.retry_all();
     world.settle();
-    assert_eq!(world.memory.count(), 0);
+    assert_eq!(world.count(), 0);
 }

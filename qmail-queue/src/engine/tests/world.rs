@@ -10,11 +10,12 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::FutureExt;
 use qmail_core::control::{Map, Set};
 use qmail_core::route::Tables;
 use qmail_core::{
     Address, Content, Delivery, Destination, Envelope, Job, Origin, Outcome, Receipt, ReversePath,
-    Submit,
+    Submit, SubmitError,
 };
 
 use super::super::{Config, Engine, Parts, Queue};
@@ -158,7 +159,6 @@ pub(super) async fn read(content: &dyn Content) -> String {
 /// The whole of it.
 pub(super) struct World {
     pub(super) clock: ManualClock,
-    pub(super) memory: MemorySpool,
     pub(super) spool: FaultySpool,
     pub(super) script: Arc<Script>,
     delivery: Arc<dyn Delivery>,
@@ -203,8 +203,7 @@ impl World {
         config.limits.remote_max = 1;
         change(&mut config);
         let clock = ManualClock::new(SystemTime::UNIX_EPOCH + Duration::from_secs(START));
-        let memory = MemorySpool::new();
-        let spool = FaultySpool::new(memory.clone());
+        let spool = FaultySpool::new(Arc::new(MemorySpool::new()));
         let script = Arc::new(Script::default());
         let lines = Arc::new(Mutex::new(Vec::new()));
         let delivery = delivery.unwrap_or_else(|| {
@@ -217,7 +216,6 @@ impl World {
         Self {
             clock,
             delivery,
-            memory,
             spool,
             script,
             lines,
@@ -227,6 +225,14 @@ impl World {
             run: Some(Box::pin(engine.run())),
             woken: Arc::new(Woken(AtomicBool::new(true))),
         }
+    }
+
+    /// Messages in the spool.
+    pub(super) fn count(&self) -> usize {
+        let mut count = 0;
+        let scan = self.spool.inner.scan(&mut |_| count += 1).now_or_never();
+        scan.expect("nothing waits").expect("nothing fails");
+        count
     }
 
     /// Polls until nothing moves any more.
@@ -264,7 +270,7 @@ impl World {
     pub(super) fn drain(&mut self) {
         self.settle();
         for _ in 0..1_000_000 {
-            if self.memory.count() == 0 {
+            if self.count() == 0 {
                 return;
             }
             let Some(next) = self.clock.next_alarm() else {
@@ -300,14 +306,16 @@ impl World {
     }
 
     pub(super) fn submit_envelope(&mut self, envelope: Envelope) -> Receipt {
+        self.try_submit(envelope).unwrap()
+    }
+
+    pub(super) fn try_submit(&mut self, envelope: Envelope) -> Result<Receipt, SubmitError> {
         let queue = self.queue.clone();
         futures::executor::block_on(async move {
-            let mut draft = Submit::begin(&queue, Origin::Network).await.unwrap();
-            draft
-                .write(Bytes::from_static(b"Subject: test\n\nbody\n"))
-                .await
-                .unwrap();
-            draft.commit(envelope).await.unwrap()
+            let mut draft = Submit::begin(&queue, Origin::Network).await?;
+            let text = Bytes::from_static(b"Subject: test\n\nbody\n");
+            draft.write(text).await?;
+            draft.commit(envelope).await
         })
     }
 

@@ -1,0 +1,122 @@
+//! The record of what became of recipients, in the order in which a crash may cut it.
+
+use std::sync::Arc;
+
+use super::{Again, Engine, Event, NOTE_WAIT, TROUBLE_WAIT, World};
+use crate::{Channel, LogEvent, MessageId, PassId, Position, SpoolError};
+
+/// What is to be written down after a job.
+pub(super) struct Record {
+    pub(super) pass: PassId,
+    pub(super) id: MessageId,
+    pub(super) channel: Channel,
+    pub(super) notes: Vec<u8>,
+    pub(super) mark: Mark,
+}
+
+/// What a record says of its recipients.
+pub(super) enum Mark {
+    Done(Vec<Place>),
+    /// Everybody is done.
+    Closed,
+}
+
+/// Where the record of a recipient is.
+#[derive(Clone, Copy)]
+pub(super) enum Place {
+    At(Position),
+    /// The record with this number, of a channel whose records were never read.
+    Nth(usize),
+}
+
+impl Engine {
+    pub(super) fn record(&mut self, mut record: Record) {
+        let world = Arc::clone(&self.world);
+        self.start(async move {
+            let result = write_record(&world, &mut record).await;
+            Event::Recorded(record, result)
+        });
+    }
+
+    pub(super) fn handle_recorded(&mut self, record: Record, result: Result<(), SpoolError>) {
+        let Err(error) = result else {
+            match record.mark {
+                Mark::Done(_) => self.scheduler.handle_recorded(record.pass),
+                Mark::Closed => {
+                    self.passes.remove(&record.pass);
+                    if self.scheduler.handle_closed(record.pass) {
+                        self.finish(record.id);
+                    }
+                }
+            }
+            return;
+        };
+        if !record.notes.is_empty() {
+            self.log(&LogEvent::NoteTrouble { error: &error });
+        } else {
+            self.log(&LogEvent::SpoolTrouble {
+                doing: "marking",
+                error: &error,
+                consequence: if self.stopping {
+                    "message will be delivered twice!"
+                } else {
+                    "will try again later"
+                },
+            });
+        }
+        if self.stopping {
+            return;
+        }
+        let wait = if record.notes.is_empty() {
+            TROUBLE_WAIT
+        } else {
+            NOTE_WAIT
+        };
+        self.do_again(wait, Again::Record(record));
+    }
+}
+
+/// Notes before marks: a recipient that is marked and not noted would fail without a word.
+async fn write_record(world: &World, record: &mut Record) -> Result<(), SpoolError> {
+    let spool = &world.parts.spool;
+    let Record { id, channel, .. } = *record;
+    if !record.notes.is_empty() {
+        spool.note_failure(id, &record.notes).await?;
+        record.notes = Vec::new();
+    }
+    match &record.mark {
+        Mark::Closed => spool.close_channel(id, channel).await,
+        Mark::Done(places) => {
+            let positions = positions(world, id, channel, places).await?;
+            spool.mark_done(id, channel, &positions).await
+        }
+    }
+}
+
+async fn positions(
+    world: &World,
+    id: MessageId,
+    channel: Channel,
+    places: &[Place],
+) -> Result<Vec<Position>, SpoolError> {
+    let unread = |place: &Place| match place {
+        Place::Nth(number) => Some(number + 1),
+        Place::At(_) => None,
+    };
+    let records = match places.iter().filter_map(unread).max() {
+        Some(count) => {
+            let spool = &world.parts.spool;
+            spool
+                .recipients(id, channel, Position::START, count)
+                .await?
+        }
+        None => Vec::new(),
+    };
+    Ok(places
+        .iter()
+        .filter_map(|place| match *place {
+            Place::At(position) => Some(position),
+            Place::Nth(number) => records.get(number).map(|record| record.position),
+        })
+        .collect())
+}

@@ -1,0 +1,110 @@
+//! The engine on qmail's own queue directory, on a disk that crashes at every operation: whatever was accepted arrives or bounces.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use qmail_core::{Envelope, ReversePath};
+
+use super::faults::FaultySpool;
+use super::world::{World, address, deferred, delivered, failed};
+use crate::split::layout::Directory;
+use crate::{Choices, SimDisk, SplitSpool, Trouble, Workers};
+
+/// Crashed disks looked at for each operation.
+const IMAGES: u64 = 4;
+
+fn spool(disk: &SimDisk) -> FaultySpool {
+    let workers = Workers::inline();
+    FaultySpool::new(Arc::new(SplitSpool::over(Arc::new(disk.clone()), workers)))
+}
+
+const MESSAGES: [(&str, &[&str]); 3] = [
+    ("one@senders", &["ok@here"]),
+    (
+        "two@senders",
+        &["ok@far", "later@far", "never@far", "ok2@near"],
+    ),
+    ("", &["ok3@far", "ok4@here"]),
+];
+
+fn world(disk: &SimDisk) -> World {
+    let mut world = World::with(|config| config.limits.remote_max = 2);
+    let script = &world.script;
+    script.answer("later@far", &[deferred(), delivered()]);
+    script.answer("never@far", &[failed(), failed(), failed()]);
+    world.spool = spool(disk);
+    world.restart();
+    world
+}
+
+/// Submits and delivers until the disk is gone; returns which messages were accepted.
+fn live(world: &mut World, disk: &SimDisk) -> Vec<bool> {
+    let accepted = MESSAGES.map(|(sender, recipients)| {
+        let sender = ReversePath::new(sender).unwrap();
+        let recipients = recipients.iter().map(|text| address(text)).collect();
+        let accepted = world.try_submit(Envelope::new(sender, recipients)).is_ok();
+        world.settle();
+        accepted
+    });
+    while !disk.is_crashed() && world.count() > 0 {
+        world.advance(100);
+    }
+    accepted.to_vec()
+}
+
+#[test]
+fn a_crash_at_any_operation_loses_nothing() {
+    let disk = SimDisk::new(Directory::all().map(Directory::path));
+    let mut calm = world(&disk);
+    live(&mut calm, &disk);
+    let operations = disk.operations();
+    assert!(operations > 50, "{operations}");
+    let calm = calm.script.tried();
+    for operation in 1..=operations {
+        for trouble in [
+            Trouble::CrashBefore(operation),
+            Trouble::CrashAfter(operation),
+        ] {
+            for image in 0..IMAGES {
+                crash(trouble, operation * IMAGES + image, &calm);
+            }
+        }
+    }
+}
+
+fn crash(trouble: Trouble, seed: u64, calm: &BTreeMap<String, usize>) {
+    let disk = SimDisk::new(Directory::all().map(Directory::path));
+    disk.plan(trouble);
+    let mut world = world(&disk);
+    let accepted = live(&mut world, &disk);
+    let found = disk.after_crash(&mut Choices::seeded(seed));
+    world.spool = spool(&found);
+    world.restart();
+    world.drain();
+    let story = format!("{trouble:?}, seed {seed}\n{}", world.log());
+    assert_eq!(world.count(), 0, "{story}");
+    let tried = world.script.tried();
+    for ((_, recipients), accepted) in MESSAGES.into_iter().zip(accepted) {
+        for &recipient in recipients {
+            let times = tried.get(recipient).copied().unwrap_or_default();
+            assert!(times > 0 || !accepted, "{recipient} is lost: {story}");
+            // What was in flight may come again, and nothing else.
+            let most = calm[recipient] + 1;
+            assert!(times <= most, "{recipient} {times} times: {story}");
+        }
+        if accepted && recipients.contains(&"never@far") {
+            assert!(tried.contains_key("two@senders"), "no bounce: {story}");
+        }
+    }
+    let repeated = |(recipient, times): (&String, &usize)| {
+        let more = times.saturating_sub(calm.get(recipient).copied().unwrap_or_default());
+        usize::from(
+            MESSAGES
+                .iter()
+                .any(|(_, all)| all.contains(&&recipient[..])),
+        ) * more
+    };
+    // At most as many as there are slots.
+    let repeated: usize = tried.iter().map(repeated).sum();
+    assert!(repeated <= 3, "{repeated} repeated: {story}");
+}
