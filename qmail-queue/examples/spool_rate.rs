@@ -24,7 +24,7 @@ use qmail_queue::{Channel, Entry, Routed, SplitSpool, Spool, Workers};
 
 const MESSAGE_OCTETS: usize = 2048;
 const WRITERS: [usize; 3] = [1, 10, 50];
-const WORKERS: usize = 4;
+const WORKERS: usize = 8;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);

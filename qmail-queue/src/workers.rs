@@ -22,6 +22,7 @@ pub struct Workers {
 /// Its last drop lets the threads end.
 struct Handle {
     queue: Arc<Queue>,
+    count: usize,
 }
 
 struct Queue {
@@ -39,6 +40,9 @@ struct State {
 impl Workers {
     /// `count` threads, at least one.
     ///
+    /// For a disk about 8 do, however many processors there are: creating a file waits while the file system writes its
+    /// journal, and files that wait together go on together.
+    ///
     /// # Errors
     ///
     /// The system has no room for a thread.
@@ -55,6 +59,7 @@ impl Workers {
         let workers = Self {
             handle: Some(Arc::new(Handle {
                 queue: Arc::clone(&queue),
+                count,
             })),
         };
         for number in 0..count.max(1) {
@@ -71,9 +76,9 @@ impl Workers {
         Self { handle: None }
     }
 
-    /// Whether tasks run beside their callers.
-    pub(crate) fn are_threads(&self) -> bool {
-        self.handle.is_some()
+    /// Whether a task can wait for another: there are two threads or more.
+    pub(crate) fn are_many(&self) -> bool {
+        self.handle.as_ref().is_some_and(|handle| handle.count > 1)
     }
 
     /// Runs `task` and gives its result. The task begins when this is called, and runs to its end even if the future is

@@ -15,7 +15,8 @@ use crate::Stat;
 pub(super) struct Image {
     pub(super) now: SystemTime,
     inodes: BTreeMap<u64, Inode>,
-    directories: BTreeMap<PathBuf, Directory>,
+    /// By path, compared as octets: comparing paths takes them apart each time.
+    directories: BTreeMap<OsString, Directory>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -88,13 +89,15 @@ impl Image {
             inodes: BTreeMap::new(),
             directories: directories
                 .into_iter()
-                .map(|path| (path, Directory::default()))
+                .map(|path| (path.into_os_string(), Directory::default()))
                 .collect(),
         }
     }
 
     fn directory(&mut self, path: &Path) -> io::Result<&mut Directory> {
-        self.directories.get_mut(path).ok_or_else(missing)
+        self.directories
+            .get_mut(path.as_os_str())
+            .ok_or_else(missing)
     }
 
     fn inode(&mut self, inode: u64) -> io::Result<&mut Inode> {
@@ -103,7 +106,10 @@ impl Image {
 
     pub(super) fn find(&self, path: &Path) -> io::Result<u64> {
         let (parent, name) = split(path)?;
-        let directory = self.directories.get(parent).ok_or_else(missing)?;
+        let directory = self
+            .directories
+            .get(parent.as_os_str())
+            .ok_or_else(missing)?;
         directory.names.get(&name).copied().ok_or_else(missing)
     }
 
@@ -178,7 +184,7 @@ impl Image {
     }
 
     pub(super) fn list(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
-        let directory = self.directories.get(path).ok_or_else(missing)?;
+        let directory = self.directories.get(path.as_os_str()).ok_or_else(missing)?;
         Ok(directory.names.keys().map(PathBuf::from).collect())
     }
 
@@ -236,7 +242,7 @@ impl Image {
     }
 
     pub(super) fn after_crash(&self, choices: &mut Choices) -> Self {
-        let directories: BTreeMap<PathBuf, Directory> = self
+        let directories: BTreeMap<OsString, Directory> = self
             .directories
             .iter()
             .map(|(path, directory)| (path.clone(), directory.after_crash(choices)))

@@ -85,7 +85,7 @@ impl Committer {
                 disk,
                 state: Mutex::default(),
                 gathered: Condvar::new(),
-                gather: workers.are_threads(),
+                gather: workers.are_many(),
             }),
             workers,
         }

@@ -107,7 +107,8 @@ impl SplitSpool {
     ///
     /// # Errors
     ///
-    /// [`SpoolError::Read`] names the directory that is missing or cannot be entered.
+    /// [`SpoolError::Read`] names the directory that is missing. One that this process may not enter is no error yet: a program
+    /// that only adds messages never does.
     pub fn open(root: impl AsRef<Path>, workers: Workers) -> Result<Self, SpoolError> {
         let root = root.as_ref();
         let disk = RealDisk::open(root).map_err(|source| SpoolError::Read {
@@ -116,9 +117,12 @@ impl SplitSpool {
         })?;
         for directory in Directory::all() {
             let path = directory.path();
-            if let Err(source) = disk.stat(&path) {
-                let path = root.join(path);
-                return Err(SpoolError::Read { path, source });
+            match disk.stat(&path) {
+                Err(source) if source.kind() == io::ErrorKind::NotFound => {
+                    let path = root.join(path);
+                    return Err(SpoolError::Read { path, source });
+                }
+                _ => {}
             }
         }
         Ok(Self::over(Arc::new(disk), workers))
