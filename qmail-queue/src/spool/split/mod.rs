@@ -196,6 +196,10 @@ impl Spool for SplitSpool {
         Ok(Box::new(SplitDraft::new(Arc::clone(&self.inner), entry)))
     }
 
+    async fn incoming_ids(&self) -> Result<Vec<MessageId>, SpoolError> {
+        Self::incoming_ids(self).await
+    }
+
     async fn scan(&self, found: &mut (dyn FnMut(Found) + Send)) -> Result<(), SpoolError> {
         let (incoming, foreign) = self.run(scan::todo).await?;
         foreign.into_iter().for_each(&mut *found);
