@@ -93,13 +93,17 @@ impl Programs {
         &self.capture
     }
 
-    /// Where a program is: in the directory or, of the system's own ([`OF_THE_SYSTEM`]), on the system's path.
+    /// What a program is started by: its path in the directory or, of the system's own ([`OF_THE_SYSTEM`]), its bare name.
     pub(crate) fn find(&self, name: &str) -> Result<PathBuf, Failure> {
         let own = self.directory.join(name);
         if own.is_file() {
             return Ok(own);
         }
-        of_the_system(name.as_bytes()).ok_or_else(|| Failure::Missing(name.to_owned()))
+        // By its bare name, since a shell says its name in what it complains about.
+        match of_the_system(name.as_bytes()) {
+            Some(_) => Ok(PathBuf::from(name)),
+            None => Err(Failure::Missing(name.to_owned())),
+        }
     }
 
     /// The first classic program that a shell script would call and that is not there.
