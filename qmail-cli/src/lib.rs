@@ -13,6 +13,7 @@ mod applet;
 mod applets;
 mod classic;
 mod command_line;
+mod composition;
 mod exit;
 mod getopt;
 mod home;

@@ -2,6 +2,7 @@
 
 mod addresses;
 mod body;
+pub mod compose;
 pub mod inject;
 
 pub use addresses::Addresses;
