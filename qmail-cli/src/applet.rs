@@ -50,6 +50,7 @@ pub(crate) const APPLETS: &[Applet] = &[
     applets::ofmipname::APPLET,
     applets::predate::PREDATE,
     applets::inject::APPLET,
+    applets::queue::APPLET,
     applets::sendmail::APPLET,
     applets::serve::APPLET,
 ];

@@ -2,8 +2,12 @@
 //!
 //! | to | use |
 //! |---|---|
-//! | say who local addresses belong to | [`UserDirectory`]: [`AssignedUsers`], [`FixedUsers`], or your own |
+//! | deliver to users of this host | [`LocalDelivery`], a [`qmail_core::Delivery`] |
+//! | say who those users are | [`UserDirectory`]: [`AssignedUsers`], [`FixedUsers`], [`FirstOf`] several, or your own |
+//! | write a message into a Maildir | [`Maildirs`] |
+//! | deliver to other hosts | [`RemoteDelivery`], a [`qmail_core::Delivery`] |
 //! | ask the domain name system | [`Resolver`]: [`HickoryResolver`], [`FixedResolver`], or your own |
+//! | make connections another way | [`Connect`]: [`TcpConnect`], or your own |
 //!
 //! Everything runs on a tokio runtime that the caller brings. Nothing here knows a queue: what is tried again, and when, is
 //! decided by who calls.

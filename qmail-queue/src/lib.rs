@@ -5,6 +5,7 @@
 mod clock;
 mod disk;
 mod engine;
+mod inspect;
 mod intake;
 mod log;
 mod scheduler;
@@ -12,8 +13,9 @@ mod spool;
 mod workers;
 
 pub use clock::{Clock, ManualClock, Now, SystemClock};
-pub use disk::{Disk, DiskFile, Stat};
+pub use disk::{Disk, DiskFile, RealDisk, Stat};
 pub use engine::{Config, Counts, ENVELOPES_OCTETS_MAX, Engine, Parts, Queue, TROUBLE_WAIT};
+pub use inspect::count_messages;
 pub use intake::Intake;
 pub use log::{Log, LogEvent, Masked, NoLog, Value, Verdict};
 pub use scheduler::{
@@ -22,6 +24,6 @@ pub use scheduler::{
 };
 pub use spool::{
     Channel, Committed, Entry, Found, Incoming, MemorySpool, MessageId, Position, Recipient,
-    Routed, Settled, Spool, SpoolDraft, SpoolError,
+    Routed, Settled, SplitSpool, Spool, SpoolDraft, SpoolError, split,
 };
 pub use workers::Workers;

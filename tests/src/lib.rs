@@ -1,4 +1,5 @@
-//! What the tests of the whole share: the conformance harness.
+//! What the tests of the whole share: the conformance harness, and `qmail serve` as a child process.
 #![forbid(unsafe_code)]
 
 pub mod conformance;
+pub mod server;

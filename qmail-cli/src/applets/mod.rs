@@ -5,6 +5,7 @@ pub(crate) mod links;
 pub(crate) mod new_inject;
 pub(crate) mod ofmipname;
 pub(crate) mod predate;
+pub(crate) mod queue;
 pub(crate) mod sendmail;
 pub(crate) mod serve;
 pub(crate) mod tools822;

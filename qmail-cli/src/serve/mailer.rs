@@ -4,7 +4,7 @@ use std::future::pending;
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use nix::net::if_::InterfaceFlags;
 use qmail_core::{Address, Escaped, Submit};
@@ -12,16 +12,26 @@ use qmail_deliver::{
     HickoryResolver, LocalDelivery, Maildirs, RemoteConfig, RemoteDelivery, TcpConnect,
     UserDirectory,
 };
-use qmail_queue::{Engine, Intake, MemorySpool, Parts, Queue, Spool, SystemClock};
+use qmail_queue::split::Trigger;
+use qmail_queue::{
+    Engine, Intake, MemorySpool, Parts, Queue, SplitSpool, Spool, SystemClock, Workers,
+};
 use qmail_smtp::client::Timeouts;
 use rand::TryRng as _;
 use rand::rngs::SysRng;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use super::report::Reporter;
 use super::settings::limits;
 use super::{Options, SpoolKind, StartError};
 use crate::home::Controls;
+
+/// Threads that work on the queue's files: they wait for the disk more than they compute.
+const DISK_THREADS: usize = 16;
+
+/// How often the queue is looked through for messages whose bringer could not pull the trigger (qmail-send's 1500 seconds).
+const LOOK_EVERY: Duration = Duration::from_secs(1500);
 
 /// The queue, from the program's side.
 pub(super) struct Mailer {
@@ -34,6 +44,7 @@ struct Running {
     queue: Queue,
     engine: JoinHandle<()>,
     remote: RemoteDelivery,
+    watcher: Option<JoinHandle<()>>,
 }
 
 impl Mailer {
@@ -44,9 +55,16 @@ impl Mailer {
         users: Arc<dyn UserDirectory>,
         reporter: &Reporter,
     ) -> Result<Self, StartError> {
-        let spool: Arc<dyn Spool> = match options.spool {
-            SpoolKind::Split => Arc::new(MemorySpool::new()),
-            SpoolKind::Memory => Arc::new(MemorySpool::new()),
+        let queue = options.home.queue();
+        let (spool, trigger): (Arc<dyn Spool>, _) = match options.spool {
+            SpoolKind::Split => {
+                let workers = Workers::threads(DISK_THREADS)?;
+                (
+                    Arc::new(SplitSpool::open(&queue, workers)?),
+                    Some(Trigger::open(&queue)?),
+                )
+            }
+            SpoolKind::Memory => (Arc::new(MemorySpool::new()), None),
         };
         let clock = Arc::new(SystemClock::new()?);
         let (pid, uid) = (std::process::id(), rustix::process::getuid().as_raw());
@@ -71,6 +89,7 @@ impl Mailer {
         Ok(Self {
             submit: Arc::new(queue.clone()),
             running: Some(Running {
+                watcher: trigger.map(|trigger| tokio::spawn(watch(trigger, queue.clone()))),
                 queue,
                 engine: tokio::spawn(engine.run()),
                 remote,
@@ -115,10 +134,21 @@ impl Mailer {
     /// Starts no new delivery, waits for the running ones, writes down when what is left is due.
     pub(super) async fn stop(self) {
         if let Some(running) = self.running {
+            if let Some(watcher) = running.watcher {
+                watcher.abort();
+            }
             running.queue.stop();
             let _ = running.engine.await;
             running.remote.close().await;
         }
+    }
+}
+
+/// Has the queue look for messages that other programs have put into it.
+async fn watch(trigger: Trigger, queue: Queue) {
+    loop {
+        let _ = timeout(LOOK_EVERY, trigger.pulled()).await;
+        queue.look();
     }
 }
 

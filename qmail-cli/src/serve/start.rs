@@ -3,11 +3,13 @@
 use std::fmt::Write as _;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use qmail_deliver::Maildirs;
+use qmail_queue::split::SendMutex;
+use qmail_queue::{SplitSpool, SpoolError};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use super::report::Reporter;
@@ -54,6 +56,8 @@ pub(crate) enum StartError {
         value: String,
         source: qmail_core::AddressError,
     },
+    #[error("cannot open the queue: {0}; has it been tampered with?")]
+    Spool(#[from] SpoolError),
     #[error("cannot say `{value}` to other hosts: {source}; mend control/helohost or control/me")]
     Hello {
         value: String,
@@ -83,7 +87,7 @@ pub(crate) fn run(options: &Options) -> Result<(), StartError> {
     let new_home = !home.path().exists();
     std::fs::create_dir_all(home.path()).map_err(at_home)?;
     // The lock is in the queue, and comes before anything else is touched.
-    let lock = ();
+    let lock = lock_queue(&home.queue())?;
     let new_host = create_controls(home)?;
     let controls = Controls::read(home)?;
     let domain = String::from_utf8_lossy(&controls.pop3.hostname).into_owned();
@@ -120,6 +124,22 @@ pub(crate) fn run(options: &Options) -> Result<(), StartError> {
     writer.close();
     drop(lock);
     result
+}
+
+/// Makes the queue's directories if they are missing, and takes the right to run the queue.
+fn lock_queue(queue: &Path) -> Result<SendMutex, StartError> {
+    let path = || queue.to_owned();
+    SplitSpool::create(queue).map_err(|source| StartError::Queue {
+        path: path(),
+        source,
+    })?;
+    SendMutex::lock(queue).map_err(|source| match source.kind() {
+        io::ErrorKind::WouldBlock => StartError::Running { path: path() },
+        _ => StartError::Queue {
+            path: path(),
+            source,
+        },
+    })
 }
 
 /// Makes the Maildirs of `--mailbox`, and a password for each user who has none and needs one.

@@ -2,7 +2,11 @@
 //!
 //! They block. A spool runs them on its [`Workers`](crate::Workers): threads in a program, the caller itself in a simulation.
 
-use std::fs::Metadata;
+mod cost;
+mod real;
+
+pub use real::RealDisk;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -13,14 +17,15 @@ use std::time::SystemTime;
 /// What was written, created, linked, renamed or removed is durable only after a sync: of the file for its content, of the
 /// directory for its names.
 pub trait Disk: Send + Sync + 'static {
-    /// Creates a file that does not exist, for writing.
+    /// Creates a file that does not exist, for reading and writing, with exactly this mode.
     ///
     /// # Errors
     ///
     /// `AlreadyExists` if it does.
     fn create(&self, path: &Path, mode: u32) -> io::Result<Box<dyn DiskFile>>;
 
-    /// Opens a file; for writing too if `write`.
+    /// Opens a file; for writing too if `write`. What is then written to it must not be more than can be made durable without
+    /// the file's times.
     ///
     /// # Errors
     ///
@@ -41,6 +46,13 @@ pub trait Disk: Send + Sync + 'static {
     /// `NotFound` and the like.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
+    /// Moves a name to one that is free; replaces nothing.
+    ///
+    /// # Errors
+    ///
+    /// `AlreadyExists` if the new name is taken; then nothing is changed.
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()>;
+
     /// Removes a name.
     ///
     /// # Errors
@@ -55,7 +67,7 @@ pub trait Disk: Send + Sync + 'static {
     /// `NotFound` and the like.
     fn list(&self, path: &Path) -> io::Result<Vec<PathBuf>>;
 
-    /// What is known of a name.
+    /// What is known of a name; of a symbolic link itself, not of what it points to.
     ///
     /// # Errors
     ///
@@ -103,6 +115,13 @@ pub trait DiskFile: Send + Sync {
     /// What the disk says.
     fn stat(&self) -> io::Result<Stat>;
 
+    /// Sets the times of last access and modification; durable with the content if the file was created through this handle.
+    ///
+    /// # Errors
+    ///
+    /// What the disk says.
+    fn set_times(&self, time: SystemTime) -> io::Result<()>;
+
     /// For a [`Disk`] to know its own again.
     fn as_any(&self) -> &dyn std::any::Any;
 }
@@ -120,21 +139,4 @@ pub struct Stat {
     pub accessed: SystemTime,
     /// Whether it is a regular file.
     pub is_file: bool,
-}
-
-impl Stat {
-    /// From what the system says, with the inode that only some systems give.
-    ///
-    /// # Errors
-    ///
-    /// A file system without times.
-    pub fn new(metadata: &Metadata, inode: u64) -> io::Result<Self> {
-        Ok(Self {
-            inode,
-            octets: metadata.len(),
-            modified: metadata.modified()?,
-            accessed: metadata.accessed()?,
-            is_file: metadata.is_file(),
-        })
-    }
 }

@@ -83,7 +83,10 @@ impl Queue {
 
     /// How many messages are where, as of the engine's last step.
     pub fn counts(&self) -> Counts {
-        self.shared.inbox().counts
+        let inbox = self.shared.inbox();
+        let mut counts = inbox.counts;
+        counts.incoming += inbox.arrivals.len();
+        counts
     }
 
     async fn begin(&self, origin: Origin) -> Result<QueueDraft, SubmitError> {
@@ -276,17 +279,16 @@ impl Shared {
         }
     }
 
-    /// Takes the orders, appends what arrived to `arrivals`, and shows the counts. Returns with the orders the number of the oldest
-    /// commit in progress: of all before it, the engine has been told.
-    pub(super) fn exchange(
-        &self,
-        arrivals: &mut VecDeque<Arrival>,
-        counts: Counts,
-    ) -> (Orders, u64) {
+    /// Shows the counts.
+    pub(super) fn show(&self, counts: Counts) {
+        self.inbox().counts = counts;
+    }
+
+    /// Takes the orders, and appends what arrived to `arrivals`. Returns with the orders the number of the oldest commit in
+    /// progress: of all before it, the engine has been told.
+    pub(super) fn take(&self, arrivals: &mut VecDeque<Arrival>) -> (Orders, u64) {
         let mut inbox = self.inbox();
         inbox.news = false;
-        inbox.counts = counts;
-        inbox.counts.incoming += inbox.arrivals.len();
         arrivals.append(&mut inbox.arrivals);
         let told = inbox.commits.first().copied();
         let told = told.unwrap_or(inbox.tickets_given);

@@ -208,6 +208,8 @@ impl Engine {
             if self.stopping && self.tasks.is_empty() {
                 return;
             }
+            self.shared.show(self.counts());
+            self.set_timer();
             match poll_fn(|context| self.poll(context)).await {
                 Wake::Event(event) => self.handle(event),
                 Wake::News => {}
@@ -240,8 +242,7 @@ impl Engine {
 
     fn take_orders(&mut self) {
         let known = self.arrivals.len();
-        let counts = self.counts();
-        let (orders, told) = self.shared.exchange(&mut self.arrivals, counts);
+        let (orders, told) = self.shared.take(&mut self.arrivals);
         for arrival in self.arrivals.range(known..) {
             self.unrouted.insert(arrival.id());
             if let Some(look) = &mut self.look {
@@ -360,7 +361,6 @@ impl Engine {
         if let Poll::Ready(Some(event)) = self.tasks.poll_next_unpin(context) {
             return Poll::Ready(Wake::Event(event));
         }
-        self.set_timer();
         if let Some(timer) = &mut self.timer
             && timer.sleep.as_mut().poll(context).is_ready()
         {

@@ -29,3 +29,85 @@ pub fn next_attempt(birth: u64, now: u64, channel: Channel) -> u64 {
 pub fn is_dying(birth: u64, now: u64, lifetime_seconds: u64) -> bool {
     now > birth.saturating_add(lifetime_seconds)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    /// Times before 1970 are among the vectors; the formula does not care where it starts.
+    const SHIFT: i64 = 1 << 33;
+
+    fn vectors() -> Value {
+        let text = include_str!("../../testdata/retry-schedule.json");
+        serde_json::from_str(text).expect("the vectors are JSON")
+    }
+
+    fn shifted(value: &Value) -> u64 {
+        u64::try_from(value.as_i64().unwrap() + SHIFT).unwrap()
+    }
+
+    const CHANNELS: [(Channel, &str); 2] = [(Channel::Local, "local"), (Channel::Remote, "remote")];
+
+    #[test]
+    fn the_next_attempt_is_as_in_the_vectors() {
+        let vectors = vectors();
+        let cases = vectors["next"].as_array().unwrap();
+        assert!(cases.len() > 100);
+        for case in cases {
+            for (channel, name) in CHANNELS {
+                let next = next_attempt(shifted(&case["birth"]), shifted(&case["now"]), channel);
+                assert_eq!(next, shifted(&case[name]), "{case} {name}");
+            }
+        }
+    }
+
+    #[test]
+    fn attempts_on_time_are_as_in_the_vectors() {
+        let vectors = vectors();
+        for (channel, name) in CHANNELS {
+            let mut now = 0;
+            for time in vectors["first_retries_from_birth"][name]
+                .as_array()
+                .unwrap()
+            {
+                now = next_attempt(0, now, channel);
+                assert_eq!(now, time.as_u64().unwrap(), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_last_attempt_is_as_in_the_vectors() {
+        let vectors = vectors();
+        for case in vectors["final_attempt"].as_array().unwrap() {
+            let lifetime = case["queuelifetime"].as_u64().unwrap();
+            for (channel, name) in CHANNELS {
+                let (mut now, mut attempt) = (0, 0);
+                while !is_dying(0, now, lifetime) {
+                    now = next_attempt(0, now, channel);
+                    attempt += 1;
+                }
+                let last = &case[name];
+                assert_eq!(now, last["at"].as_u64().unwrap(), "{case} {name}");
+                assert_eq!(attempt, last["attempt"].as_u64().unwrap(), "{case} {name}");
+            }
+        }
+        for case in vectors["dying"].as_array().unwrap() {
+            let birth = u64::try_from(SHIFT).unwrap();
+            let lifetime = case["queuelifetime"].as_u64().unwrap();
+            let dying = is_dying(birth, shifted(&case["age"]), lifetime);
+            assert_eq!(dying, case["dying"], "{case}");
+        }
+    }
+
+    #[test]
+    fn no_time_is_too_late() {
+        for channel in Channel::ALL {
+            assert_eq!(next_attempt(0, u64::MAX, channel), u64::MAX);
+            assert_eq!(next_attempt(u64::MAX, 0, channel), u64::MAX);
+        }
+        assert!(!is_dying(u64::MAX, u64::MAX, u64::MAX));
+    }
+}

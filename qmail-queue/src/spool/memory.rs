@@ -13,7 +13,6 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use qmail_core::{Content, Envelope, MemoryContent, ReversePath};
 
-use super::received::received_line;
 use super::{
     Channel, Committed, Entry, Found, Incoming, MessageId, Position, Recipient, Routed, Settled,
     Spool, SpoolDraft, SpoolError,
@@ -180,7 +179,7 @@ impl Spool for MemorySpool {
             text: Vec::new(),
             octets_taken: 0,
         };
-        draft.append(&received_line(&entry))?;
+        draft.append(&entry.received())?;
         Ok(Box::new(draft))
     }
 

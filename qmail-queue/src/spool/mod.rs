@@ -10,9 +10,10 @@
 //! | gone | [`Spool::remove`] | |
 
 mod memory;
-mod received;
+pub mod split;
 
 pub use memory::MemorySpool;
+pub use split::SplitSpool;
 
 use std::io;
 use std::path::PathBuf;
@@ -229,6 +230,19 @@ pub struct Entry {
     pub pid: u32,
     /// When it came.
     pub now: SystemTime,
+}
+
+impl Entry {
+    /// What every message of the queue starts with: its Received field, one line.
+    fn received(&self) -> Vec<u8> {
+        let seconds = self
+            .now
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs());
+        let mut line = Vec::with_capacity(80);
+        qmail_core::header::received::write_queue_field(self.pid, self.origin, seconds, &mut line);
+        line
+    }
 }
 
 /// An accepted message, just now.

@@ -158,6 +158,8 @@ pub enum Cause {
     NotSmtp(ReplyError),
     /// A reply that makes no sense here.
     Unexpected(ServerReply),
+    /// The server began to speak before it had the whole text.
+    OutOfTurn,
     /// The connection ended.
     ConnectionLost,
     /// The server, or the network to it, was too slow.
@@ -197,7 +199,7 @@ impl Failure {
         let (subject, detail) = match &self.cause {
             Cause::Refused(_) => (0, 0),
             Cause::NoRecipient => (1, 0),
-            Cause::NotSmtp(_) | Cause::Unexpected(_) => (5, 0),
+            Cause::NotSmtp(_) | Cause::Unexpected(_) | Cause::OutOfTurn => (5, 0),
             Cause::ConnectionLost | Cause::TimedOut => (4, 2),
             Cause::PartialLine => (6, 2),
             Cause::Aborted => (3, 0),
@@ -218,6 +220,7 @@ impl fmt::Display for Cause {
             Self::NoRecipient => f.write_str("the server accepted no recipient"),
             Self::NotSmtp(error) => write!(f, "the server does not speak SMTP: {error}"),
             Self::Unexpected(reply) => write!(f, "unexpected reply: {reply}"),
+            Self::OutOfTurn => f.write_str("the server spoke out of turn"),
             Self::ConnectionLost => f.write_str("connection died"),
             Self::TimedOut => f.write_str("connection timed out"),
             Self::PartialLine => f.write_str("the last line of the message has no end"),

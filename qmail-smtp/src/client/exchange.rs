@@ -46,8 +46,10 @@ pub(super) enum Answer {
     GoAhead,
     /// The text may come, but no recipient was accepted: an empty one has to be sent (RFC 2920 section 3.1).
     GoAheadForNobody,
-    /// The connection is of no further use.
+    /// The server hangs up, or might as well.
     Fatal(Failure),
+    /// Nobody can tell what the server takes the next command for.
+    Senseless(Failure),
 }
 
 impl Exchange {
@@ -186,11 +188,11 @@ impl Exchange {
         self.answered += 1;
         // 421 may come at any time, and means that the server hangs up (RFC 5321 section 3.8).
         if reply.code() == 421 {
-            return self.fatal(stage, Cause::Refused(reply));
+            return Answer::Fatal(self.fail(stage, Cause::Refused(reply)));
         }
         match (step, reply.code() / 100) {
             (Some(Step::Reset | Step::Mail), 2) => Answer::Noted,
-            (Some(Step::Reset), 4 | 5) => self.fatal(stage, Cause::Refused(reply)),
+            (Some(Step::Reset), 4 | 5) => Answer::Fatal(self.fail(stage, Cause::Refused(reply))),
             (Some(Step::Mail), 4 | 5) => {
                 self.note_failure(stage, Cause::Refused(reply));
                 Answer::Noted
@@ -218,7 +220,7 @@ impl Exchange {
             }
             // Among these: a server that refused the sender, but took recipients and now wants the text. It would deliver
             // even an empty one.
-            _ => self.fatal(stage, Cause::Unexpected(reply)),
+            _ => Answer::Senseless(self.fail(stage, Cause::Unexpected(reply))),
         }
     }
 
@@ -231,12 +233,13 @@ impl Exchange {
         });
     }
 
-    fn fatal(&mut self, stage: Stage, cause: Cause) -> Answer {
-        Answer::Fatal(self.failure.take().unwrap_or(Failure {
+    /// The failure that was noted first, or this.
+    fn fail(&mut self, stage: Stage, cause: Cause) -> Failure {
+        self.failure.take().unwrap_or(Failure {
             stage,
             cause,
             possible_duplicate: false,
-        }))
+        })
     }
 
     /// What the transaction failed of, once every command that was sent has its reply.
@@ -255,13 +258,8 @@ impl Exchange {
     }
 
     /// What the transaction failed of if the connection is of no use any more, for this reason.
-    pub(super) fn broken(self, cause: Cause) -> Failure {
-        let stage = self.stage();
-        self.failure.unwrap_or(Failure {
-            stage,
-            cause,
-            possible_duplicate: false,
-        })
+    pub(super) fn broken(mut self, cause: Cause) -> Failure {
+        self.fail(self.stage(), cause)
     }
 }
 

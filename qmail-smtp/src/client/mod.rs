@@ -22,8 +22,6 @@ mod event;
 mod exchange;
 mod reply;
 mod session;
-#[cfg(test)]
-mod tests;
 
 pub use config::{Config, PartialLine, Timeouts};
 pub use data::{Encoder, PartialLineError};

@@ -136,6 +136,11 @@ impl ReplyReader {
         Ok((taken, None))
     }
 
+    /// Whether no part of a reply was read yet.
+    pub fn is_empty(&self) -> bool {
+        self.octets == 0
+    }
+
     fn keep(&mut self, part: &[u8]) {
         let head_taken = part.len().min(self.head.len() - self.head_octets);
         self.head[self.head_octets..self.head_octets + head_taken]

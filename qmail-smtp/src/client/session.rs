@@ -106,6 +106,10 @@ impl Session {
         let Phase::Body(exchange) = &mut self.phase else {
             return;
         };
+        if !self.replies.is_empty() {
+            // Its end would be taken for the reply to the text.
+            return self.break_off(Cause::OutOfTurn);
+        }
         let encoder = std::mem::take(&mut exchange.encoder);
         match encoder.finish(self.config.partial_line, &mut self.transmit) {
             Ok(()) => {
@@ -238,6 +242,10 @@ impl Session {
                 self.say_quit();
                 self.fail(failure);
             }
+            Answer::Senseless(failure) => {
+                self.transmit.clear();
+                self.fail(failure);
+            }
         }
     }
 
@@ -339,7 +347,9 @@ impl Machine for Session {
             if self.is_closed() {
                 return octets.len();
             }
-            if !self.events.is_empty() {
+            // What comes with a 354 comes before the text, and is no reply to it.
+            let out_of_turn = matches!(self.phase, Phase::Body(_));
+            if !self.events.is_empty() && !out_of_turn {
                 break;
             }
             match self.replies.read(&octets[taken..]) {

@@ -39,7 +39,7 @@ pub struct Config {
     /// still answered, but counts as an error. Default: 1000.
     pub idle_commands_max: u32,
     /// How many lines beginning with `Received` or `Delivered` in a message's header make it a loop: so many give
-    /// 554 5.4.6 at its end. Default: 100, as qmail-smtpd(8).
+    /// 554 5.4.6 at its end; 0 is as 1. Default: 100, as qmail-smtpd(8).
     pub hops_max: u32,
     /// A LF without CR in a message. Default: [`BareLf::Refuse`].
     pub bare_lf: BareLf,

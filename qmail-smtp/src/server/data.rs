@@ -13,7 +13,7 @@ use super::{BareCr, BareLf};
 ///
 /// ```
 /// use qmail_smtp::server::{BareCr, BareLf, Decoder, Progress};
-/// let mut decoder = Decoder::new(BareLf::Refuse, BareCr::Refuse);
+/// let mut decoder = Decoder::new(BareLf::Refuse, BareCr::Refuse, 100);
 /// let mut text = Vec::new();
 /// let input = b"Subject: x\r\n\r\n..\r\n.\r\nQUIT\r\n";
 /// let (taken, progress) = decoder.decode(input, &mut text);
@@ -55,22 +55,19 @@ pub enum Progress {
     BareLf,
     /// A CR without LF, under [`BareCr::Refuse`]. The decoder is of no further use.
     BareCr,
+    /// A line was taken by which the message has as many hops as make a loop. Said once; the message goes on.
+    Looping,
 }
 
 impl Decoder {
-    /// At the start of a message.
-    pub fn new(bare_lf: BareLf, bare_cr: BareCr) -> Self {
+    /// At the start of a message. `hops_max` is [`Config::hops_max`](super::Config::hops_max).
+    pub fn new(bare_lf: BareLf, bare_cr: BareCr, hops_max: u32) -> Self {
         Self {
             at: At::LineStart,
             bare_lf,
             bare_cr,
-            hops: HopCounter::new(),
+            hops: HopCounter::new(hops_max),
         }
-    }
-
-    /// How many lines of the header so far begin with `Received` or `Delivered`.
-    pub fn hops(&self) -> u32 {
-        self.hops.hops()
     }
 
     /// Appends the text in `input` to `sink`, at most one octet more than `input` has. Returns how much was taken: all of it
@@ -94,9 +91,11 @@ impl Decoder {
                 At::DotCr if octet == b'\n' => return (taken + 1, Progress::End),
                 At::DotCr => self.at = At::Cr,
                 At::Cr if octet == b'\n' => {
-                    self.line_end(sink);
                     self.at = At::LineStart;
                     taken += 1;
+                    if self.line_end(sink) {
+                        return (taken, Progress::Looping);
+                    }
                 }
                 At::Cr => {
                     if self.bare_cr == BareCr::Refuse {
@@ -107,13 +106,19 @@ impl Decoder {
                     self.at = At::Text;
                 }
                 At::Text => {
-                    taken += self.lines(&input[taken..], sink);
-                    if input.get(taken) == Some(&b'\n') && self.at == At::Text {
+                    let (lines, looping) = self.lines(&input[taken..], sink);
+                    taken += lines;
+                    if looping {
+                        return (taken, Progress::Looping);
+                    }
+                    if self.at == At::Text && input.get(taken) == Some(&b'\n') {
                         if self.bare_lf == BareLf::Refuse {
                             return (taken, Progress::BareLf);
                         }
-                        self.line_end(sink);
                         taken += 1;
+                        if self.line_end(sink) {
+                            return (taken, Progress::Looping);
+                        }
                     }
                 }
             }
@@ -122,41 +127,41 @@ impl Decoder {
     }
 
     /// The common case, from within a line: copies whole lines while they end in CR LF and do not begin with a dot. Stops
-    /// at a bare LF, which is not taken, after a CR without a LF in sight, and after a line end before a dot.
-    fn lines(&mut self, input: &[u8], sink: &mut Vec<u8>) -> usize {
+    /// at a bare LF, which is not taken, after a CR without a LF in sight, after a line end before a dot, and after a line
+    /// that makes a loop: then the second value is `true`.
+    fn lines(&mut self, input: &[u8], sink: &mut Vec<u8>) -> (usize, bool) {
         let mut start = 0;
         loop {
             let rest = &input[start..];
             let Some(length) = memchr2(b'\r', b'\n', rest) else {
                 self.header_text(rest);
                 sink.extend_from_slice(rest);
-                return input.len();
+                return (input.len(), false);
             };
             let line = &rest[..length];
             self.header_text(line);
             sink.extend_from_slice(line);
             start += length;
             if rest[length] == b'\n' {
-                return start;
+                return (start, false);
             }
             if rest.get(length + 1) != Some(&b'\n') {
                 self.at = At::Cr;
-                return start + 1;
+                return (start + 1, false);
             }
-            self.line_end(sink);
             start += 2;
-            if rest.get(length + 2).is_none_or(|&octet| octet == b'.') {
+            let looping = self.line_end(sink);
+            if looping || rest.get(length + 2).is_none_or(|&octet| octet == b'.') {
                 self.at = At::LineStart;
-                return start;
+                return (start, looping);
             }
         }
     }
 
-    fn line_end(&mut self, sink: &mut Vec<u8>) {
+    /// Whether that makes a loop.
+    fn line_end(&mut self, sink: &mut Vec<u8>) -> bool {
         sink.push(b'\n');
-        if !self.hops.ended() {
-            self.hops.line_end();
-        }
+        self.hops.line_end()
     }
 
     fn header_text(&mut self, octets: &[u8]) {

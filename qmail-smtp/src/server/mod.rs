@@ -29,8 +29,6 @@ mod line;
 mod path;
 mod replies;
 mod session;
-#[cfg(test)]
-mod tests;
 
 pub use config::{BareCr, BareLf, Config, Extensions, ParameterPolicy, Timeouts};
 pub use data::{Decoder, Progress};

@@ -79,7 +79,11 @@ struct Transaction {
 struct Message {
     decoder: Decoder,
     octets: u64,
-    /// Set once the owner was told that it is void.
+    /// [`Config::hops_max`] was reached.
+    looping: bool,
+    /// [`Config::message_octets_max`] was passed.
+    too_large: bool,
+    /// The owner was told that it is void.
     void: bool,
     /// When the whole of it must have arrived.
     limit: Timer,
@@ -280,8 +284,14 @@ impl Session {
         self.timer
             .start_at_next_tick(self.config.timeouts.data_block);
         self.phase = Phase::Message(Box::new(Message {
-            decoder: Decoder::new(self.config.bare_lf, self.config.bare_cr),
+            decoder: Decoder::new(
+                self.config.bare_lf,
+                self.config.bare_cr,
+                self.config.hops_max,
+            ),
             octets: 0,
+            looping: false,
+            too_large: false,
             void: false,
             limit,
         }));
@@ -417,17 +427,19 @@ impl Session {
         let mut text = Vec::new();
         let (taken, progress) = message.decoder.decode(octets, &mut text);
         message.octets = message.octets.saturating_add(text.len() as u64);
-        let looping = message.decoder.hops() >= self.config.hops_max;
-        let too_large = self
+        message.looping |= progress == Progress::Looping;
+        message.too_large |= self
             .config
             .message_octets_max
             .is_some_and(|octets_max| message.octets > octets_max);
+        let (looping, too_large) = (message.looping, message.too_large);
+        // What came first is the reason, so that it does not depend on the pieces: the decoder stops at each of the others.
         let refused = match progress {
+            _ if too_large => Some(AbortReason::TooLarge),
+            _ if looping => Some(AbortReason::Looping),
             Progress::BareLf => Some(AbortReason::BareLf),
             Progress::BareCr => Some(AbortReason::BareCr),
-            _ if looping => Some(AbortReason::Looping),
-            _ if too_large => Some(AbortReason::TooLarge),
-            _ => None,
+            Progress::More | Progress::End | Progress::Looping => None,
         };
         match refused {
             Some(reason) if !message.void => {
@@ -440,7 +452,7 @@ impl Session {
         self.timer.start(self.config.timeouts.data_block);
         let octets = message.octets;
         match progress {
-            Progress::More => {}
+            Progress::More | Progress::Looping => {}
             Progress::End => {
                 self.phase = Phase::Command;
                 if looping {

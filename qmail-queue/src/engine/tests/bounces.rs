@@ -1,0 +1,252 @@
+//! What senders are told.
+
+use super::world::{World, deferred, failed};
+
+#[test]
+fn a_failure_is_told_to_the_sender() {
+    let mut world = World::new();
+    world.script.answer("b@far", &[failed()]);
+    world.script.answer("joe-c@virtual", &[failed()]);
+    world.submit("s s@far", &["b@far", "c@far", "c@virtual"]);
+    world.drain();
+    insta::assert_snapshot!(world.log(), @"
+    new msg 1
+    info msg 1: bytes 89 from <s_s@far> qp 99 uid 7
+    starting delivery 1: msg 1 to local joe-c@virtual
+    starting delivery 2: msg 1 to remote b@far
+    delivery 1: failure: no_such_user/
+    delivery 2: failure: no_such_user/
+    starting delivery 3: msg 1 to remote c@far
+    delivery 3: success: accepted/
+    bounce msg 1 qp 99
+    end msg 1
+    new msg 2
+    info msg 2: bytes 564 from <> qp 99 uid 7
+    starting delivery 4: msg 2 to remote s_s@far
+    delivery 4: success: accepted/
+    end msg 2
+    ");
+    let jobs = world.script.jobs.lock().unwrap();
+    let bounce = jobs.last().unwrap();
+    assert_eq!(
+        (&bounce.sender[..], &bounce.recipients[0][..]),
+        ("", "s s@far")
+    );
+    insta::assert_snapshot!(bounce.text, @r#"
+    Received: (qmail 99 invoked for bounce); 9 Sep 2001 01:46:40 -0000
+    Date: 9 Sep 2001 01:46:40 -0000
+    From: MAILER-DAEMON@here
+    To: "s s"@far
+    Subject: failure notice
+
+    Hi. This is the qmail-send program at here.
+    I'm afraid I wasn't able to deliver your message to the following addresses.
+    This is a permanent error; I've given up. Sorry it didn't work out.
+
+    <c@virtual>:
+    no such user
+
+    <b@far>:
+    no such user
+
+    --- Below this line is a copy of the message.
+
+    Return-Path: <"s s"@far>
+    Received: (qmail 99 invoked from network); 9 Sep 2001 01:46:40 -0000
+    Subject: test
+
+    body
+    "#);
+}
+
+#[test]
+fn a_bounce_that_fails_goes_to_the_postmaster() {
+    let mut world = World::with(|config| config.bounce_from = "robot".into());
+    world.script.answer("b@far", &[failed()]);
+    world.script.answer("s@far", &[failed()]);
+    world.submit("s@far", &["b@far"]);
+    world.drain();
+    let jobs = world.script.jobs.lock().unwrap();
+    let bounce = jobs.last().unwrap();
+    assert_eq!(
+        (&bounce.sender[..], &bounce.recipients[0][..]),
+        ("#@[]", "postmaster@here")
+    );
+    insta::assert_snapshot!(bounce.text, @"
+    Received: (qmail 99 invoked for bounce); 9 Sep 2001 01:46:40 -0000
+    Date: 9 Sep 2001 01:46:40 -0000
+    From: robot@here
+    To: postmaster@here
+    Subject: failure notice
+
+    Hi. This is the qmail-send program at here.
+    I tried to deliver a bounce message to this address, but the bounce bounced!
+
+    <s@far>:
+    no such user
+
+    --- Below this line is the original bounce.
+
+    Return-Path: <>
+    Received: (qmail 99 invoked for bounce); 9 Sep 2001 01:46:40 -0000
+    Date: 9 Sep 2001 01:46:40 -0000
+    From: robot@here
+    To: s@far
+    Subject: failure notice
+
+    Hi. This is the qmail-send program at here.
+    I'm afraid I wasn't able to deliver your message to the following addresses.
+    This is a permanent error; I've given up. Sorry it didn't work out.
+
+    <b@far>:
+    no such user
+
+    --- Below this line is a copy of the message.
+
+    Return-Path: <s@far>
+    Received: (qmail 99 invoked from network); 9 Sep 2001 01:46:40 -0000
+    Subject: test
+
+    body
+    ");
+}
+
+#[test]
+fn a_double_bounce_that_fails_is_discarded() {
+    let mut world = World::new();
+    *world.script.otherwise.lock().unwrap() = Some(failed());
+    world.submit("s@far", &["b@far"]);
+    world.drain();
+    assert_eq!(world.memory.count(), 0);
+    insta::assert_snapshot!(world.log(), @"
+    new msg 1
+    info msg 1: bytes 89 from <s@far> qp 99 uid 7
+    starting delivery 1: msg 1 to remote b@far
+    delivery 1: failure: no_such_user/
+    bounce msg 1 qp 99
+    end msg 1
+    new msg 2
+    info msg 2: bytes 529 from <> qp 99 uid 7
+    starting delivery 2: msg 2 to remote s@far
+    delivery 2: failure: no_such_user/
+    bounce msg 2 qp 99
+    end msg 2
+    new msg 3
+    info msg 3: bytes 904 from <#@[]> qp 99 uid 7
+    starting delivery 3: msg 3 to local postmaster@here
+    delivery 3: failure: no_such_user/
+    triple bounce: discarding bounce/3
+    end msg 3
+    ");
+}
+
+#[test]
+fn without_a_postmaster_double_bounces_are_discarded() {
+    let mut world = World::with(|config| config.double_bounce_to = None);
+    world.script.answer("b@far", &[failed()]);
+    world.submit("", &["b@far"]);
+    world.drain();
+    assert_eq!(world.memory.count(), 0);
+    insta::assert_snapshot!(world.log(), @"
+    new msg 1
+    info msg 1: bytes 89 from <> qp 99 uid 7
+    starting delivery 1: msg 1 to remote b@far
+    delivery 1: failure: no_such_user/
+    warning: no doublebounceto; discarding bounce/1
+    end msg 1
+    ");
+}
+
+#[test]
+fn a_recipient_that_rewriting_makes_too_long_fails() {
+    let mut world = World::new();
+    let long = format!("{}@virtual", "x".repeat(994));
+    world.submit("s@far", &[&long]);
+    world.drain();
+    assert_eq!(world.memory.count(), 0);
+    let jobs = world.script.jobs.lock().unwrap();
+    assert!(
+        jobs[0]
+            .text
+            .contains("x@virtual>:\nSorry, this address is too long after rewriting. (#5.1.3)\n")
+    );
+    assert!(
+        world
+            .log()
+            .contains("\nwarning: recipient too long after rewriting: msg 1 to xxx")
+    );
+}
+
+#[test]
+fn a_bounce_is_queued_before_its_message_goes() {
+    let mut world = World::new();
+    world.script.answer("b@far", &[failed()]);
+    world.settle();
+    world.submit("s@far", &["b@far"]);
+    world.spool.fail("begin", 1);
+    world.settle();
+    assert_eq!(world.memory.count(), 1);
+    insta::assert_snapshot!(world.log(), @"
+    new msg 1
+    info msg 1: bytes 89 from <s@far> qp 99 uid 7
+    starting delivery 1: msg 1 to remote b@far
+    delivery 1: failure: no_such_user/
+    warning: trouble injecting bounce message, will try later (qq write error or disk full: cannot write begin: played)
+    ");
+    world.spool.calls();
+    world.advance(123);
+    assert_eq!(world.memory.count(), 0);
+    insta::assert_snapshot!(world.spool.calls().join("\n"), @"
+    failures 1
+    sender 1
+    content 1
+    begin 
+    clear_failures 1
+    remove 1
+    route 2
+    content 2
+    close_channel 2 remote
+    failures 2
+    remove 2
+    ");
+}
+
+#[test]
+fn a_bounce_is_not_sent_twice_when_its_notes_stay() {
+    let mut world = World::new();
+    world.script.answer("b@far", &[failed()]);
+    world.spool.fail("clear_failures", 2);
+    world.spool.fail("remove", 1);
+    world.submit("s@far", &["b@far"]);
+    world.drain();
+    assert_eq!(world.memory.count(), 0);
+    insta::assert_snapshot!(world.log(), @"
+    new msg 1
+    info msg 1: bytes 89 from <s@far> qp 99 uid 7
+    starting delivery 1: msg 1 to remote b@far
+    delivery 1: failure: no_such_user/
+    bounce msg 1 qp 99
+    warning: trouble finishing: cannot write clear_failures: played; will try again later
+    new msg 2
+    info msg 2: bytes 529 from <> qp 99 uid 7
+    starting delivery 2: msg 2 to remote s@far
+    delivery 2: success: accepted/
+    end msg 2
+    warning: trouble finishing: cannot write remove: played; will try again later
+    warning: trouble finishing: cannot write clear_failures: played; will try again later
+    end msg 1
+    ");
+}
+
+#[test]
+fn the_last_attempt_of_several_recipients_makes_one_bounce() {
+    let mut world = World::with(|config| config.limits.lifetime_seconds = 0);
+    world.script.answer("a@here", &[deferred(), deferred()]);
+    world.script.answer("b@far", &[deferred(), deferred()]);
+    world.submit("s@far", &["a@here", "b@far"]);
+    world.drain();
+    let jobs = world.script.jobs.lock().unwrap();
+    assert_eq!(jobs.len(), 5);
+    let text = &jobs.last().unwrap().text;
+    assert!(text.contains("<a@here>:") && text.contains("<b@far>:"));
+}

@@ -1,0 +1,9 @@
+//! Whole queues over a spool in memory, with scripted deliveries and a clock that is moved by hand.
+
+mod bounces;
+mod crash;
+mod deliveries;
+mod faults;
+mod life;
+mod trouble;
+mod world;

@@ -1,0 +1,466 @@
+//! The split-directory spool: qmail's own queue, byte for byte (qmail-queue(8), qmail-send(8)).
+//!
+//! A queue that the classic programs left can be taken over in place, and the other way round. One thing is better kept than
+//! by them: every step that is promised is made durable with the directories that name its files.
+//!
+//! | state | mess | intd | todo | info | local, remote | bounce |
+//! |---|---|---|---|---|---|---|
+//! | being written | yes | maybe | | | | |
+//! | accepted | yes | maybe | yes | maybe | maybe | |
+//! | routed | yes | maybe, after a crash | | yes | one for each open channel | maybe |
+//! | forgotten, to be swept up | yes | maybe | | | maybe | maybe |
+
+mod accept;
+mod commit;
+mod content;
+pub mod format;
+pub mod layout;
+mod route;
+mod scan;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod trigger;
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::channel::oneshot;
+use qmail_core::{Content, ReversePath};
+
+pub use tree::SendMutex;
+pub use trigger::Trigger;
+
+use self::accept::SplitDraft;
+use self::commit::Committer;
+use self::format::FormatError;
+use self::layout::Directory;
+use super::{
+    Channel, Entry, Found, Incoming, MessageId, Position, Recipient, Routed, Settled, Spool,
+    SpoolDraft, SpoolError,
+};
+use crate::{Disk, DiskFile, RealDisk, Workers};
+
+/// Largest envelope in octets that is read: 100,000 recipients of the longest kind.
+const TODO_OCTETS_MAX: u64 = 128 << 20;
+
+/// Recipients are read in pieces of this size, after a first one that does for most messages.
+const READ_OCTETS: usize = 64 * 1024;
+const FIRST_READ_OCTETS: usize = 4096;
+
+/// qmail's queue directory as a [`Spool`]. Cheap to clone; clones share one queue and its group commit.
+///
+/// Only one process may *run* a queue: take [`SendMutex::lock`] before anything but [`Spool::begin`] is used. Any number may
+/// add messages.
+///
+/// ```no_run
+/// # async fn add() -> Result<(), Box<dyn std::error::Error>> {
+/// use qmail_queue::{SplitSpool, Workers, split::SendMutex};
+/// SplitSpool::create("/var/qmail/queue")?;
+/// let _running = SendMutex::lock("/var/qmail/queue")?;
+/// let spool = SplitSpool::open("/var/qmail/queue", Workers::threads(4)?)?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct SplitSpool {
+    inner: Arc<Inner>,
+}
+
+/// What tasks on workers share.
+struct Inner {
+    disk: Arc<dyn Disk>,
+    workers: Workers,
+    committer: Committer,
+    births: AtomicU64,
+}
+
+impl Inner {
+    /// Tells newborn files of one process and second apart.
+    fn next_birth(&self) -> u64 {
+        self.births.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+impl SplitSpool {
+    /// Makes what is missing of a queue directory, with the modes of the classic one, owned by the caller; durable on return.
+    /// Its parent directory must exist. What exists is left as it is.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn create(root: impl AsRef<Path>) -> io::Result<()> {
+        tree::create(root.as_ref())
+    }
+
+    /// Opens the queue directory at `root`.
+    ///
+    /// # Errors
+    ///
+    /// [`SpoolError::Read`] names the directory that is missing or cannot be entered.
+    pub fn open(root: impl AsRef<Path>, workers: Workers) -> Result<Self, SpoolError> {
+        let root = root.as_ref();
+        let disk = RealDisk::open(root).map_err(|source| SpoolError::Read {
+            path: root.to_owned(),
+            source,
+        })?;
+        for directory in Directory::all() {
+            let path = directory.path();
+            if let Err(source) = disk.stat(&path) {
+                let path = root.join(path);
+                return Err(SpoolError::Read { path, source });
+            }
+        }
+        Ok(Self::over(Arc::new(disk), workers))
+    }
+
+    /// A queue on a disk of the caller's, whose directories ([`Directory::all`]) exist.
+    pub fn over(disk: Arc<dyn Disk>, workers: Workers) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                committer: Committer::new(Arc::clone(&disk), workers.clone()),
+                disk,
+                workers,
+                births: AtomicU64::new(1),
+            }),
+        }
+    }
+
+    /// Numbers of the messages that are accepted and not routed, in ascending order. After a [`Trigger`] was pulled, and every
+    /// 1500 seconds, this finds what other programs have put into the queue. Foreign names are passed over.
+    ///
+    /// # Errors
+    ///
+    /// `todo` cannot be read.
+    pub async fn incoming_ids(&self) -> Result<Vec<MessageId>, SpoolError> {
+        let (mut ids, _) = self.run(scan::todo).await?;
+        ids.sort_unstable();
+        Ok(ids)
+    }
+
+    /// Runs a task that blocks.
+    fn run<R: Send + 'static>(
+        &self,
+        task: impl FnOnce(&Inner) -> R + Send + 'static,
+    ) -> impl Future<Output = R> + Send + 'static {
+        let inner = Arc::clone(&self.inner);
+        self.inner.workers.run(move || task(&inner))
+    }
+
+    /// Runs a task that answers when something is durable.
+    async fn answered(
+        &self,
+        path: impl FnOnce() -> std::path::PathBuf,
+        task: impl FnOnce(&Arc<Inner>, oneshot::Sender<Result<(), SpoolError>>) + Send + 'static,
+    ) -> Result<(), SpoolError> {
+        let (answer, result) = oneshot::channel();
+        let inner = Arc::clone(&self.inner);
+        self.inner.workers.start(move || task(&inner, answer));
+        result.await.unwrap_or_else(|_| {
+            Err(SpoolError::Write {
+                path: path(),
+                source: io::Error::other("the task was broken off"),
+            })
+        })
+    }
+
+    /// Makes something durable.
+    async fn sync(
+        &self,
+        files: Vec<Box<dyn DiskFile>>,
+        directories: Vec<Directory>,
+        path: impl FnOnce() -> std::path::PathBuf,
+    ) -> Result<(), SpoolError> {
+        let synced = self.inner.committer.sync(files, directories).await;
+        synced.map_err(|source| SpoolError::Write {
+            path: path(),
+            source,
+        })
+    }
+}
+
+#[async_trait]
+impl Spool for SplitSpool {
+    async fn begin(&self, entry: Entry) -> Result<Box<dyn SpoolDraft>, SpoolError> {
+        Ok(Box::new(SplitDraft::new(Arc::clone(&self.inner), entry)))
+    }
+
+    async fn scan(&self, found: &mut (dyn FnMut(Found) + Send)) -> Result<(), SpoolError> {
+        let (incoming, foreign) = self.run(scan::todo).await?;
+        foreign.into_iter().for_each(&mut *found);
+        let incoming: Arc<BTreeSet<MessageId>> = Arc::new(incoming.into_iter().collect());
+        incoming
+            .iter()
+            .copied()
+            .map(Found::Incoming)
+            .for_each(&mut *found);
+        for part in 0..layout::SPLIT as u8 {
+            let incoming = Arc::clone(&incoming);
+            let routed =
+                self.run(move |inner| scan::info(inner, part, |id| incoming.contains(&id)));
+            routed.await?.into_iter().for_each(&mut *found);
+        }
+        Ok(())
+    }
+
+    async fn incoming(&self, id: MessageId) -> Result<Incoming, SpoolError> {
+        self.run(move |inner| {
+            let path = Directory::Todo.file(id);
+            let octets = content::read_whole(&*inner.disk, &path, TODO_OCTETS_MAX)?;
+            let todo = format::parse_todo(octets).map_err(|error| damaged(&path, error))?;
+            let path = Directory::mess(id).file(id);
+            let stat = inner.disk.stat(&path);
+            let stat = stat.map_err(|source| SpoolError::Read { path, source })?;
+            Ok(Incoming {
+                envelope: todo.envelope,
+                uid: todo.uid,
+                pid: todo.pid,
+                octets: stat.octets,
+            })
+        })
+        .await
+    }
+
+    async fn route(&self, id: MessageId, routed: Routed) -> Result<(), SpoolError> {
+        let path = || Directory::Todo.file(id);
+        self.answered(path, move |inner, answer| {
+            route::route(inner, id, &routed, answer);
+        })
+        .await
+    }
+
+    async fn sender(&self, id: MessageId) -> Result<ReversePath, SpoolError> {
+        self.run(move |inner| {
+            let path = Directory::info(id).file(id);
+            let octets =
+                content::read_whole(&*inner.disk, &path, format::RECORD_OCTETS_MAX as u64)?;
+            format::parse_info(octets).map_err(|error| damaged(&path, error))
+        })
+        .await
+    }
+
+    async fn recipients(
+        &self,
+        id: MessageId,
+        channel: Channel,
+        from: Position,
+        max: usize,
+    ) -> Result<Vec<Recipient>, SpoolError> {
+        self.run(move |inner| recipients(inner, id, channel, from, max))
+            .await
+    }
+
+    async fn mark_done(
+        &self,
+        id: MessageId,
+        channel: Channel,
+        positions: &[Position],
+    ) -> Result<(), SpoolError> {
+        let positions = positions.to_vec();
+        let marked = self.run(move |inner| route::mark_done(inner, id, channel, &positions));
+        let Some(file) = marked.await? else {
+            return Ok(());
+        };
+        self.sync(vec![file], Vec::new(), || {
+            Directory::channel(channel, id).file(id)
+        })
+        .await
+    }
+
+    async fn close_channel(&self, id: MessageId, channel: Channel) -> Result<(), SpoolError> {
+        let directory = Directory::channel(channel, id);
+        self.run(move |inner| unlink_if_there(inner, directory, id))
+            .await?;
+        // Also if it was gone: the sync after its removal may have failed.
+        self.sync(Vec::new(), vec![directory], || directory.path())
+            .await
+    }
+
+    async fn note_failure(&self, id: MessageId, note: &[u8]) -> Result<(), SpoolError> {
+        let note = note.to_vec();
+        let noted = self.run(move |inner| route::note_failure(inner, id, &note));
+        let (file, created) = noted.await?;
+        let directories = Vec::from_iter(created);
+        let path = || Directory::Bounce.file(id);
+        let synced = self.sync(vec![file], directories, path).await;
+        if synced.is_err() && created.is_some() {
+            // The next try is to make the file, and so its name durable, again.
+            let removed = self.run(move |inner| unlink_if_there(inner, Directory::Bounce, id));
+            let _ = removed.await;
+        }
+        synced
+    }
+
+    async fn failures(&self, id: MessageId) -> Result<Option<Arc<dyn Content>>, SpoolError> {
+        self.run(move |inner| {
+            let path = Directory::Bounce.file(id);
+            match content::open(&*inner.disk, &inner.workers, path) {
+                Ok(content) if content.octets() == 0 => Ok(None),
+                Ok(content) => Ok(Some(content)),
+                Err(SpoolError::Read { source, .. })
+                    if source.kind() == io::ErrorKind::NotFound =>
+                {
+                    Ok(None)
+                }
+                Err(error) => Err(error),
+            }
+        })
+        .await
+    }
+
+    async fn clear_failures(&self, id: MessageId) -> Result<(), SpoolError> {
+        let there = self.run(move |inner| unlink_if_there(inner, Directory::Bounce, id));
+        if !there.await? {
+            return Ok(());
+        }
+        self.sync(Vec::new(), vec![Directory::Bounce], || {
+            Directory::Bounce.path()
+        })
+        .await
+    }
+
+    async fn put_off(
+        &self,
+        id: MessageId,
+        channel: Channel,
+        due: SystemTime,
+    ) -> Result<(), SpoolError> {
+        self.run(move |inner| {
+            let path = Directory::channel(channel, id).file(id);
+            match inner.disk.set_times(&path, due) {
+                Ok(()) => Ok(()),
+                // A closed channel is never due.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                Err(source) => Err(SpoolError::Write { path, source }),
+            }
+        })
+        .await
+    }
+
+    async fn content(&self, id: MessageId) -> Result<Arc<dyn Content>, SpoolError> {
+        self.run(move |inner| {
+            let path = Directory::mess(id).file(id);
+            content::open(&*inner.disk, &inner.workers, path)
+        })
+        .await
+    }
+
+    async fn remove(&self, settled: Settled) -> Result<(), SpoolError> {
+        let id = settled.id();
+        let path = || Directory::info(id).file(id);
+        self.answered(path, move |inner, answer| route::remove(inner, id, answer))
+            .await
+    }
+
+    async fn clean_up(&self, now: SystemTime) -> Result<(), SpoolError> {
+        let mut result = self.run(move |inner| scan::sweep_pid(inner, now)).await;
+        for part in 0..layout::SPLIT as u8 {
+            let swept = self.run(move |inner| scan::sweep_mess(inner, part, now));
+            result = result.and(swept.await);
+        }
+        let swept = self.run(move |inner| scan::sweep_intd(inner, now));
+        result.and(swept.await)
+    }
+}
+
+/// Reads recipients. Blocks.
+fn recipients(
+    inner: &Inner,
+    id: MessageId,
+    channel: Channel,
+    from: Position,
+    max: usize,
+) -> Result<Vec<Recipient>, SpoolError> {
+    let path = Directory::channel(channel, id).file(id);
+    let file = match inner.disk.open(&path, false) {
+        Ok(file) => file,
+        // A closed channel has none.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(source) => return Err(SpoolError::Read { path, source }),
+    };
+    let mut found = Vec::new();
+    let mut at = from.0;
+    let mut rest = Bytes::new();
+    let mut piece = FIRST_READ_OCTETS;
+    while found.len() < max {
+        let split = format::split_recipient(&mut rest);
+        if let Some(record) = split.map_err(|error| damaged(&path, error))? {
+            let next = at + record.octets as u64;
+            found.push(Recipient {
+                position: Position(at),
+                next: Position(next),
+                address: record.address,
+                done: record.done,
+            });
+            at = next;
+            continue;
+        }
+        let mut room = vec![0; piece];
+        piece = READ_OCTETS;
+        room[..rest.len()].copy_from_slice(&rest);
+        let read = file.read_at(&mut room[rest.len()..], at + rest.len() as u64);
+        let count = read.map_err(|source| SpoolError::Read {
+            path: path.clone(),
+            source,
+        })?;
+        if count == 0 {
+            if rest.is_empty() {
+                break;
+            }
+            return Err(damaged(&path, FormatError::Torn));
+        }
+        room.truncate(rest.len() + count);
+        rest = room.into();
+    }
+    Ok(found)
+}
+
+/// Creates a file in place of whatever a crash left there; `true` if there was something.
+fn create_afresh(
+    disk: &dyn Disk,
+    path: &Path,
+    mode: u32,
+) -> Result<(Box<dyn DiskFile>, bool), SpoolError> {
+    let result = match disk.create(path, mode) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => disk
+            .unlink(path)
+            .and_then(|()| disk.create(path, mode))
+            .map(|file| (file, true)),
+        result => result.map(|file| (file, false)),
+    };
+    result.map_err(|source| SpoolError::Create {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Removes a message's file; `false` if there was none.
+fn unlink_if_there(inner: &Inner, directory: Directory, id: MessageId) -> Result<bool, SpoolError> {
+    let path = directory.file(id);
+    match inner.disk.unlink(&path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(source) => Err(SpoolError::Write { path, source }),
+    }
+}
+
+fn exists(inner: &Inner, directory: Directory, id: MessageId) -> Result<bool, SpoolError> {
+    let path = directory.file(id);
+    match inner.disk.stat(&path) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(source) => Err(SpoolError::Read { path, source }),
+    }
+}
+
+fn damaged(path: &Path, error: FormatError) -> SpoolError {
+    SpoolError::Damaged {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    }
+}

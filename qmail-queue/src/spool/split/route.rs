@@ -1,0 +1,298 @@
+//! From accepted to routed, and what happens to a routed message: `info`, `local`, `remote`, `bounce`.
+//!
+//! | step | durable after it |
+//! |---|---|
+//! | remove what a broken-off try left, create `info`, `local`, `remote` | nothing yet; `todo` counts |
+//! | sync them and the directories that were changed | all of it; `todo` still counts |
+//! | unlink `todo/ID` | |
+//! | sync `todo` | the message is **routed** |
+//! | unlink `intd/ID` | nothing depends on it |
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use futures::channel::oneshot;
+use qmail_core::Address;
+
+use super::commit::Job;
+use super::format;
+use super::layout::{Directory, ROUTED_MODE};
+use super::{Inner, create_afresh, exists, unlink_if_there};
+use crate::DiskFile;
+use crate::spool::{Channel, MessageId, Position, Routed, SpoolError};
+
+/// Recipients are written in pieces of about this size.
+const WRITE_OCTETS: usize = 64 * 1024;
+
+type Answer = oneshot::Sender<Result<(), SpoolError>>;
+
+/// Writes where the recipients go. Blocks; the answer comes after the syncs.
+pub(super) fn route(inner: &Arc<Inner>, id: MessageId, routed: &Routed, answer: Answer) {
+    let mut written = Written::default();
+    match write_all(inner, id, routed, &mut written) {
+        Ok(()) => inner.committer.submit(sync_job(inner, id, written, answer)),
+        Err(error) => {
+            take_back(inner, id);
+            let _ = answer.send(Err(error));
+        }
+    }
+}
+
+#[derive(Default)]
+struct Written {
+    files: Vec<Box<dyn DiskFile>>,
+    directories: Vec<Directory>,
+}
+
+fn write_all(
+    inner: &Inner,
+    id: MessageId,
+    routed: &Routed,
+    written: &mut Written,
+) -> Result<(), SpoolError> {
+    let birth = SystemTime::UNIX_EPOCH + Duration::from_secs(routed.birth_seconds);
+    if !exists(inner, Directory::Todo, id)? {
+        return Err(SpoolError::Read {
+            path: Directory::Todo.file(id),
+            source: io::ErrorKind::NotFound.into(),
+        });
+    }
+    // A note of a message that had this number before is nobody's business any more.
+    if unlink_if_there(inner, Directory::Bounce, id)? {
+        written.directories.push(Directory::Bounce);
+    }
+    let channels = [
+        (Channel::Local, &routed.local),
+        (Channel::Remote, &routed.remote),
+    ];
+    for (channel, recipients) in channels {
+        let directory = Directory::channel(channel, id);
+        if recipients.is_empty() {
+            // Its removal must last: it would be taken for a channel of this message.
+            if unlink_if_there(inner, directory, id)? {
+                written.directories.push(directory);
+            }
+            continue;
+        }
+        let file = write_recipients(inner, directory.file(id), recipients)?;
+        written.files.push(file);
+        written.directories.push(directory);
+    }
+    let mut sender = Vec::new();
+    format::write_sender(&routed.sender, &mut sender);
+    let directory = Directory::info(id);
+    let path = directory.file(id);
+    let (file, _) = create_afresh(&*inner.disk, &path, ROUTED_MODE)?;
+    // Last of all, so that the write does not change the time again.
+    let filled = file
+        .write_at(&sender, 0)
+        .and_then(|()| file.set_times(birth));
+    filled.map_err(|source| SpoolError::Write { path, source })?;
+    written.files.push(file);
+    written.directories.push(directory);
+    Ok(())
+}
+
+fn write_recipients(
+    inner: &Inner,
+    path: PathBuf,
+    recipients: &[Address],
+) -> Result<Box<dyn DiskFile>, SpoolError> {
+    let (file, _) = create_afresh(&*inner.disk, &path, ROUTED_MODE)?;
+    let (mut buffer, mut at) = (Vec::new(), 0);
+    let mut flush = |buffer: &mut Vec<u8>| -> io::Result<()> {
+        file.write_at(buffer, at)?;
+        at += buffer.len() as u64;
+        buffer.clear();
+        Ok(())
+    };
+    for recipient in recipients {
+        format::write_recipient(recipient, &mut buffer);
+        if buffer.len() >= WRITE_OCTETS {
+            flush(&mut buffer).map_err(|source| SpoolError::Write {
+                path: path.clone(),
+                source,
+            })?;
+        }
+    }
+    flush(&mut buffer).map_err(|source| SpoolError::Write { path, source })?;
+    Ok(file)
+}
+
+fn sync_job(inner: &Arc<Inner>, id: MessageId, written: Written, answer: Answer) -> Job {
+    let inner = Arc::clone(inner);
+    Job {
+        files: written.files,
+        directories: written.directories,
+        then: Box::new(move |synced| {
+            let path = Directory::Todo.file(id);
+            let result = match synced {
+                Ok(()) => inner.disk.unlink(&path),
+                Err(error) => Err(error),
+            };
+            match result {
+                Ok(()) => Some(todo_job(&inner, id, answer)),
+                Err(source) => {
+                    take_back(&inner, id);
+                    let _ = answer.send(Err(SpoolError::Write { path, source }));
+                    None
+                }
+            }
+        }),
+    }
+}
+
+fn todo_job(inner: &Arc<Inner>, id: MessageId, answer: Answer) -> Job {
+    let inner = Arc::clone(inner);
+    Job {
+        files: Vec::new(),
+        directories: vec![Directory::Todo],
+        then: Box::new(move |synced| {
+            let (todo, intd) = (Directory::Todo.file(id), Directory::Intd.file(id));
+            let result = match synced {
+                Ok(()) => {
+                    // Without it nothing is lost but a name; it is removed with the message, too.
+                    let _ = inner.disk.unlink(&intd);
+                    Ok(())
+                }
+                Err(source) => {
+                    // Incoming it was and incoming it stays: the other name of the envelope is still there, but for messages
+                    // of programs that moved it instead of linking it.
+                    let _ = inner.disk.link(&intd, &todo);
+                    Err(SpoolError::Write { path: todo, source })
+                }
+            };
+            let _ = answer.send(result);
+            None
+        }),
+    }
+}
+
+/// Removes what a failed try has written, if the message is incoming all the same: it must never be neither. What remains is
+/// removed by the next try.
+fn take_back(inner: &Inner, id: MessageId) {
+    if !matches!(exists(inner, Directory::Todo, id), Ok(true)) {
+        return;
+    }
+    for directory in [
+        Directory::info(id),
+        Directory::channel(Channel::Local, id),
+        Directory::channel(Channel::Remote, id),
+    ] {
+        let _ = inner.disk.unlink(&directory.file(id));
+    }
+}
+
+/// Overwrites the letters of records with `D`. Blocks; gives the file to sync, or `None` if the channel is closed: then all
+/// are done.
+pub(super) fn mark_done(
+    inner: &Inner,
+    id: MessageId,
+    channel: Channel,
+    positions: &[Position],
+) -> Result<Option<Box<dyn DiskFile>>, SpoolError> {
+    let path = Directory::channel(channel, id).file(id);
+    let file = match inner.disk.open(&path, true) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(SpoolError::Write { path, source }),
+    };
+    for position in positions {
+        let mut letter = [0];
+        let read = file.read_at(&mut letter, position.0);
+        match read.map(|count| (count, letter)) {
+            // A mark that is there already is written again: the sync after it may have failed, and the system then takes the
+            // octet for written.
+            Ok((1, [b'T' | b'D'])) => {
+                if let Err(source) = file.write_at(b"D", position.0) {
+                    return Err(SpoolError::Write { path, source });
+                }
+            }
+            Ok(_) => {
+                return Err(SpoolError::Damaged {
+                    path,
+                    reason: format!("no recipient begins at octet {}", position.0),
+                });
+            }
+            Err(source) => return Err(SpoolError::Read { path, source }),
+        }
+    }
+    Ok(Some(file))
+}
+
+/// Appends a note of failure. Blocks; gives the file to sync, and its directory if the file is new.
+pub(super) fn note_failure(
+    inner: &Inner,
+    id: MessageId,
+    note: &[u8],
+) -> Result<(Box<dyn DiskFile>, Option<Directory>), SpoolError> {
+    let path = Directory::Bounce.file(id);
+    let (file, created) = match inner.disk.open(&path, true) {
+        Ok(file) => (file, None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            match inner.disk.create(&path, ROUTED_MODE) {
+                Ok(file) => (file, Some(Directory::Bounce)),
+                Err(source) => return Err(SpoolError::Create { path, source }),
+            }
+        }
+        Err(source) => return Err(SpoolError::Write { path, source }),
+    };
+    let appended = file
+        .stat()
+        .and_then(|stat| file.write_at(note, stat.octets));
+    match appended {
+        Ok(()) => Ok((file, created)),
+        Err(source) => Err(SpoolError::Write { path, source }),
+    }
+}
+
+/// Removes a settled message. Blocks; the answer comes after the sync.
+///
+/// The sender goes first and for good: with it the message is forgotten, and what else is left of it is only in the way. The
+/// other removals need not be durable: what they leave is swept up when it is old, or by the next message of that number.
+pub(super) fn remove(inner: &Arc<Inner>, id: MessageId, answer: Answer) {
+    let directory = Directory::info(id);
+    // A message that was never routed is forgotten by another name.
+    let removed = unlink_if_there(inner, Directory::Todo, id)
+        .and_then(|todo| unlink_if_there(inner, directory, id).map(|_| todo));
+    let directories = match removed {
+        Ok(true) => vec![directory, Directory::Todo],
+        Ok(false) => vec![directory],
+        Err(error) => {
+            let _ = answer.send(Err(error));
+            return;
+        }
+    };
+    let shared = Arc::clone(inner);
+    inner.committer.submit(Job {
+        files: Vec::new(),
+        directories,
+        then: Box::new(move |synced| {
+            let result = match synced {
+                Ok(()) => remove_rest(&shared, id),
+                Err(source) => Err(SpoolError::Write {
+                    path: directory.path(),
+                    source,
+                }),
+            };
+            let _ = answer.send(result);
+            None
+        }),
+    });
+}
+
+/// Removes all files of a message that is neither in `todo` nor in `info`, the text last.
+pub(super) fn remove_rest(inner: &Inner, id: MessageId) -> Result<(), SpoolError> {
+    for directory in [
+        Directory::channel(Channel::Local, id),
+        Directory::channel(Channel::Remote, id),
+        Directory::Bounce,
+        Directory::Intd,
+        Directory::mess(id),
+    ] {
+        unlink_if_there(inner, directory, id)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,173 @@
+//! Finding what is in the queue, and sweeping up what crashes have left in it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use super::layout::{self, Directory};
+use super::route::remove_rest;
+use super::{Inner, exists, unlink_if_there};
+use crate::spool::{Channel, Found, MessageId, SpoolError};
+
+/// Age at which a file that nobody claims is swept up. It must exceed the day that a classic qmail-queue may live.
+const GARBAGE_AGE: Duration = Duration::from_secs(36 * 3600);
+
+/// Messages in `todo`, in no order, and what else lies there.
+pub(super) fn todo(inner: &Inner) -> Result<(Vec<MessageId>, Vec<Found>), SpoolError> {
+    let (mut ids, mut foreign) = (Vec::new(), Vec::new());
+    for (name, id) in numbered(inner, Directory::Todo)? {
+        match id {
+            Some(id) => ids.push(id),
+            None => foreign.push(no_message(Directory::Todo, &name)),
+        }
+    }
+    Ok((ids, foreign))
+}
+
+/// Routed messages of one part of `info`; those that `incoming` tells are in `todo` as well, and count as such.
+pub(super) fn info(
+    inner: &Inner,
+    part: u8,
+    incoming: impl Fn(MessageId) -> bool,
+) -> Result<Vec<Found>, SpoolError> {
+    let directory = Directory::Info(part);
+    let mut found = Vec::new();
+    for (name, id) in numbered(inner, directory)? {
+        let Some(id) = id else {
+            found.push(no_message(directory, &name));
+            continue;
+        };
+        if incoming(id) {
+            continue;
+        }
+        let path = directory.file(id);
+        let stat = match inner.disk.stat(&path) {
+            Ok(stat) => stat,
+            // Removed meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => {
+                let reason = error.to_string();
+                found.push(Found::Damaged { path, reason });
+                continue;
+            }
+        };
+        if !stat.is_file {
+            found.push(no_message(directory, &name));
+            continue;
+        }
+        match (
+            due(inner, Channel::Local, id),
+            due(inner, Channel::Remote, id),
+        ) {
+            (Ok(local), Ok(remote)) => found.push(Found::Routed {
+                id,
+                birth: stat.modified,
+                local,
+                remote,
+            }),
+            (Err(damaged), _) | (_, Err(damaged)) => found.push(damaged),
+        }
+    }
+    Ok(found)
+}
+
+/// When a channel is due; `None` if it is closed.
+fn due(inner: &Inner, channel: Channel, id: MessageId) -> Result<Option<SystemTime>, Found> {
+    let path = Directory::channel(channel, id).file(id);
+    match inner.disk.stat(&path) {
+        Ok(stat) => Ok(Some(stat.modified)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Found::Damaged {
+            path,
+            reason: error.to_string(),
+        }),
+    }
+}
+
+fn no_message(directory: Directory, name: &Path) -> Found {
+    Found::Damaged {
+        path: directory.path().join(name),
+        reason: "it is no message of this queue".to_owned(),
+    }
+}
+
+/// Names in a directory, with the message that each stands for if it is one that may lie there.
+fn numbered(
+    inner: &Inner,
+    directory: Directory,
+) -> Result<Vec<(PathBuf, Option<MessageId>)>, SpoolError> {
+    let path = directory.path();
+    let names = inner
+        .disk
+        .list(&path)
+        .map_err(|source| SpoolError::Read { path, source })?;
+    Ok(names
+        .into_iter()
+        .map(|name| {
+            let id = layout::message_id(&name).filter(|&id| directory.may_hold(id));
+            (name, id)
+        })
+        .collect())
+}
+
+/// Removes old files from `pid`: their writers are dead.
+pub(super) fn sweep_pid(inner: &Inner, now: SystemTime) -> Result<(), SpoolError> {
+    let directory = Directory::Pid.path();
+    let names = inner.disk.list(&directory);
+    let names = names.map_err(|source| SpoolError::Read {
+        path: directory.clone(),
+        source,
+    })?;
+    let mut result = Ok(());
+    for name in names {
+        let path = directory.join(name);
+        if is_old(inner, &path, now)
+            && let Err(source) = inner.disk.unlink(&path)
+            && source.kind() != io::ErrorKind::NotFound
+        {
+            result = Err(SpoolError::Write { path, source });
+        }
+    }
+    result
+}
+
+/// Removes old messages of one part of `mess` that were never accepted, or are settled.
+pub(super) fn sweep_mess(inner: &Inner, part: u8, now: SystemTime) -> Result<(), SpoolError> {
+    let mut result = Ok(());
+    for (_, id) in numbered(inner, Directory::Mess(part))? {
+        let Some(id) = id else { continue };
+        if is_old(inner, &Directory::mess(id).file(id), now)
+            && !exists(inner, Directory::info(id), id)?
+            && !exists(inner, Directory::Todo, id)?
+        {
+            result = result.and(remove_rest(inner, id));
+        }
+    }
+    result
+}
+
+/// Removes old envelopes from `intd` whose message is gone or routed: a crash undid their removal.
+pub(super) fn sweep_intd(inner: &Inner, now: SystemTime) -> Result<(), SpoolError> {
+    let mut result = Ok(());
+    for (_, id) in numbered(inner, Directory::Intd)? {
+        let Some(id) = id else { continue };
+        if is_old(inner, &Directory::Intd.file(id), now)
+            && !exists(inner, Directory::Todo, id)?
+            && (exists(inner, Directory::info(id), id)? || !exists(inner, Directory::mess(id), id)?)
+        {
+            result = result.and(unlink_if_there(inner, Directory::Intd, id).map(drop));
+        }
+    }
+    result
+}
+
+/// By last access, as the classic programs tell it: a reader keeps a file from being swept up under it. A time to come is not
+/// old.
+fn is_old(inner: &Inner, path: &Path, now: SystemTime) -> bool {
+    inner.disk.stat(path).is_ok_and(|stat| {
+        stat.is_file
+            && now
+                .duration_since(stat.accessed)
+                .is_ok_and(|age| age >= GARBAGE_AGE)
+    })
+}
