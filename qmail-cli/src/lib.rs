@@ -14,6 +14,7 @@ mod applets;
 mod classic;
 mod command_line;
 mod composition;
+mod descriptor;
 mod exit;
 mod getopt;
 mod home;

@@ -3,8 +3,10 @@
 pub(crate) mod inject;
 pub(crate) mod links;
 pub(crate) mod new_inject;
+pub(crate) mod ofmipd;
 pub(crate) mod ofmipname;
 pub(crate) mod predate;
+pub(crate) mod print822;
 pub(crate) mod queue;
 pub(crate) mod sendmail;
 pub(crate) mod serve;

@@ -1,21 +1,20 @@
 //! `new-inject`: writes the header of a message anew and queues it (mess822).
 
+use std::convert::Infallible;
 use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use qmail_core::QueueFailure;
 use qmail_core::header::Splitter;
 use qmail_core::header::mailbox::Mailbox;
 use qmail_core::message::compose::{ComposeSettings, Composition, ControlOctet};
 
 use crate::applet::{Applet, Call, Kind};
-use crate::getopt::{BadOption, Getopt};
-use crate::home::Home;
+use crate::getopt::Getopt;
 use crate::injection::{
-    self, HEADER_OCTETS_MAX, HeaderError, Target, copy_body, first_variable, mailing_lists,
-    read_header,
+    self, HEADER_OCTETS_MAX, Recipients, Target, Trouble, enter_home, first_variable,
+    mailing_lists, read_header, warn_of_nobody,
 };
 use crate::queue_program::QueueProgram;
 use crate::{composition, exit};
@@ -44,63 +43,14 @@ fn run(call: &Call) -> ExitCode {
     }
     match inject(&call.arguments) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Failure::Usage(bad)) => {
-            exit::fatal(NAME, &format_args!("{bad}; {USAGE}"), exit::PERMANENT)
-        }
-        Err(Failure::Address(error)) => exit::fatal(NAME, &error, exit::PERMANENT),
-        Err(Failure::EmptyRecipient) => {
-            exit::fatal(NAME, &"empty recipient address", exit::PERMANENT)
-        }
-        Err(Failure::Memory) => exit::fatal(NAME, &"out of memory", exit::TEMPORARY),
-        Err(Failure::Read) => exit::fatal(NAME, &"read error", exit::TEMPORARY),
-        Err(Failure::Home(home, error)) => exit::fatal(
-            NAME,
-            &format_args!(
-                "unable to switch to home directory {}: {error}",
-                home.path().display()
-            ),
-            exit::TEMPORARY,
-        ),
-        Err(Failure::Write(error)) => exit::fatal(
-            NAME,
-            &format_args!("unable to write the message: {error}"),
-            exit::TEMPORARY,
-        ),
-        Err(Failure::Queue(failure)) => {
-            let code = if failure.is_temporary() {
-                exit::TEMPORARY
-            } else {
-                exit::PERMANENT
-            };
-            exit::fatal_octets(NAME, &failure.text, code)
-        }
+        Err(trouble) => trouble.report(NAME, USAGE),
     }
 }
 
-enum Failure {
-    Usage(BadOption),
-    Address(ControlOctet),
-    EmptyRecipient,
-    Memory,
-    Read,
-    Home(Home, io::Error),
-    Write(io::Error),
-    Queue(QueueFailure),
-}
-
-impl From<ControlOctet> for Failure {
+impl From<ControlOctet> for Trouble {
     fn from(error: ControlOctet) -> Self {
-        Self::Address(error)
+        Self::Input(error.to_string().into_bytes())
     }
-}
-
-/// Whose recipients count.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Recipients {
-    Arguments,
-    Header,
-    Both,
-    ArgumentsElseHeader,
 }
 
 /// What the command line asks for.
@@ -112,7 +62,7 @@ struct Options {
     letters: Vec<u8>,
 }
 
-fn parse(arguments: &[OsString]) -> Result<(Options, &[OsString]), Failure> {
+fn parse(arguments: &[OsString]) -> Result<(Options, &[OsString]), Trouble> {
     let mut options = Options {
         print: false,
         sender: None,
@@ -123,7 +73,7 @@ fn parse(arguments: &[OsString]) -> Result<(Options, &[OsString]), Failure> {
     };
     let mut getopt = Getopt::new(arguments, "aAhHnNFIMRSf:");
     for option in getopt.by_ref() {
-        let option = option.map_err(Failure::Usage)?;
+        let option = option.map_err(Trouble::Usage)?;
         match option.letter {
             b'a' => options.recipients = Recipients::Arguments,
             b'A' => options.recipients = Recipients::ArgumentsElseHeader,
@@ -138,18 +88,17 @@ fn parse(arguments: &[OsString]) -> Result<(Options, &[OsString]), Failure> {
     Ok((options, getopt.operands()))
 }
 
-fn inject(arguments: &[OsString]) -> Result<(), Failure> {
+fn inject(arguments: &[OsString]) -> Result<(), Trouble> {
     let (options, operands) = parse(arguments)?;
-    let lists = mailing_lists().map_err(|_| Failure::Read)?;
+    let lists = mailing_lists().map_err(|_| Trouble::Read)?;
     // Relative to the directory of the caller, as the list file is.
     let rewrite_file = std::env::var_os("QMAILREWRITEFILE")
         .map(PathBuf::from)
         .map(|file| std::path::absolute(&file).unwrap_or(file));
-    let home = Home::choose(None, None);
-    std::env::set_current_dir(home.path()).map_err(|error| Failure::Home(home.clone(), error))?;
+    let home = enter_home()?;
     let rules =
-        composition::host_rules(&home, rewrite_file.as_deref()).map_err(|_| Failure::Read)?;
-    let id_host = composition::id_host(&home, &rules).map_err(|_| Failure::Read)?;
+        composition::host_rules(&home, rewrite_file.as_deref()).map_err(|_| Trouble::Read)?;
+    let id_host = composition::id_host(&home, &rules).map_err(|_| Trouble::Read)?;
 
     let user = first_variable(&["QMAILUSER", "MAILUSER", "USER", "LOGNAME"])
         .unwrap_or_else(|| b"anonymous".to_vec());
@@ -187,34 +136,23 @@ fn inject(arguments: &[OsString]) -> Result<(), Failure> {
     if let Some(sender) = &options.sender {
         composition.sender(sender)?;
     }
-    let (from_arguments, from_header) = match options.recipients {
-        Recipients::Arguments => (true, false),
-        Recipients::Header => (false, true),
-        Recipients::Both => (true, true),
-        Recipients::ArgumentsElseHeader => (true, operands.is_empty()),
-    };
-    composition.recipients_from_header(from_header);
-    if from_arguments {
+    composition.recipients_from_header(options.recipients.count_header(operands.len()));
+    if options.recipients.count_arguments() {
         for operand in operands {
             let address = injection::octets(operand);
             if address.is_empty() || address[0] == b'@' {
-                return Err(Failure::EmptyRecipient);
+                return Err(Trouble::Input(b"empty recipient address".to_vec()));
             }
             composition.recipient(address)?;
         }
     }
 
     let mut input = io::stdin().lock();
-    let header = read_header(&mut input, Splitter::new(HEADER_OCTETS_MAX), |field| {
+    let (end, start) = read_header(&mut input, Splitter::new(HEADER_OCTETS_MAX), |field| {
         composition.field(field);
-        Ok::<(), std::convert::Infallible>(())
-    });
-    let (end, start) = header.map_err(|error| match error {
-        HeaderError::Read(_) => Failure::Read,
-        HeaderError::TooLong => Failure::Memory,
-        HeaderError::Field(never) => match never {},
+        Ok::<(), Infallible>(())
     })?;
-    let message = composition.finish(injection::stamp().map_err(|_| Failure::Read)?)?;
+    let message = composition.finish(injection::stamp().map_err(|_| Trouble::Read)?)?;
 
     let mut target = if options.print {
         let mut envelope = Vec::new();
@@ -224,31 +162,16 @@ fn inject(arguments: &[OsString]) -> Result<(), Failure> {
         target
     } else {
         if message.recipients.is_empty() {
-            eprintln!("{NAME}: warning: no recipients, so nobody gets this message");
+            warn_of_nobody(NAME);
         }
-        Target::Queue(QueueProgram::start().map_err(Failure::Queue)?)
+        Target::Queue(QueueProgram::start().map_err(Trouble::Queue)?)
     };
     target.write(&message.header);
-    if copy_body(&mut input, end, &start, false, |octets| {
-        target.write(octets)
-    })
-    .is_err()
-    {
-        if let Target::Queue(queue) = target {
-            queue.abort();
-        }
-        return Err(Failure::Read);
-    }
-    match target {
-        Target::Print(mut out, result) => result
-            .and_then(|()| io::Write::flush(&mut out))
-            .map_err(Failure::Write),
-        Target::Queue(queue) => {
-            let recipients = message.recipients.iter();
-            queue
-                .finish(&message.sender, recipients)
-                .map_err(Failure::Queue)
-                .map(|_| ())
-        }
-    }
+    target.finish(
+        &mut input,
+        (end, &start),
+        false,
+        &message.sender,
+        message.recipients.iter(),
+    )
 }

@@ -143,7 +143,7 @@ impl<'t> Reader<'_, 't> {
                 Kind::Left => break,
                 Kind::Colon => in_route = true,
                 kind if !in_route && (kind.is_word() || matches!(kind, Kind::At | Kind::Dot)) => {
-                    self.push(*token)
+                    self.push(*token);
                 }
                 _ => self.beside.push(*token),
             }

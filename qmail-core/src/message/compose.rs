@@ -123,7 +123,7 @@ const TRACE: [&[u8]; 4] = [
 /// let mut composition = Composition::new(&settings);
 /// composition.field(&Field::parse(b"Subject: x\n").unwrap());
 /// composition.field(&Field::parse(b"To: The Boss <boss>\n").unwrap());
-/// let message = composition.finish(Stamp { seconds: 0, unique: 77 })?;
+/// let message = composition.finish(Stamp::new(0, 77))?;
 /// assert_eq!(
 ///     String::from_utf8(message.header)?,
 ///     "Date: 1 Jan 1970 00:00:00 -0000\n\
@@ -432,6 +432,7 @@ mod tests {
     const STAMP: Stamp = Stamp {
         seconds: 1_700_000_000,
         unique: 77,
+        sequence: None,
     };
 
     fn settings() -> ComposeSettings {

@@ -115,7 +115,7 @@ impl InjectError {
 /// let mut injection = Injection::new(&settings);
 /// injection.field(&Field::parse(b"To: ann, bob@x.example\n").unwrap())?;
 /// injection.field(&Field::parse(b"Bcc: eve\n").unwrap())?;
-/// let message = injection.finish(Stamp { seconds: 0, unique: 77 })?;
+/// let message = injection.finish(Stamp::new(0, 77))?;
 /// assert_eq!(
 ///     String::from_utf8(message.header)?,
 ///     "Date: 1 Jan 1970 00:00:00 -0000\n\

@@ -5,6 +5,7 @@ use crate::header::{Part, Splitter};
 const STAMP: Stamp = Stamp {
     seconds: 1_700_000_000,
     unique: 77,
+    sequence: None,
 };
 
 fn settings() -> Settings {
