@@ -43,8 +43,12 @@ pub(crate) const APPLETS: &[Applet] = &[
     applets::predate::MAILSUBJ,
     applets::predate::PREDATE,
     applets::inject::APPLET,
+    applets::newmrh::APPLET,
+    applets::smtpd::APPLET,
     applets::sendmail::APPLET,
     applets::serve::APPLET,
+    applets::tcprules::TCPRULES,
+    applets::tcprules::TCPRULESCHECK,
 ];
 
 /// Runs the program that `argv` asks for.

@@ -11,6 +11,7 @@
 
 mod applet;
 mod applets;
+mod cdb_file;
 mod classic;
 mod command_line;
 mod exit;
@@ -19,7 +20,10 @@ mod home;
 mod injection;
 mod log;
 mod passwords;
+mod policy;
 mod queue_program;
 mod serve;
+mod stdio;
+mod ucspi;
 
 pub use applet::{applet_names, main};

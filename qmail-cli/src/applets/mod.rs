@@ -2,6 +2,9 @@
 
 pub(crate) mod inject;
 pub(crate) mod links;
+pub(crate) mod newmrh;
 pub(crate) mod predate;
 pub(crate) mod sendmail;
 pub(crate) mod serve;
+pub(crate) mod smtpd;
+pub(crate) mod tcprules;
