@@ -24,6 +24,7 @@ mod policy;
 mod queue_program;
 mod serve;
 mod stdio;
+mod timeout_table;
 mod ucspi;
 
 pub use applet::{applet_names, main};

@@ -3,8 +3,12 @@
 pub(crate) mod inject;
 pub(crate) mod links;
 pub(crate) mod newmrh;
+pub(crate) mod pop3d;
+pub(crate) mod popup;
 pub(crate) mod predate;
+pub(crate) mod remote;
 pub(crate) mod sendmail;
 pub(crate) mod serve;
 pub(crate) mod smtpd;
 pub(crate) mod tcprules;
+pub(crate) mod tcpto;

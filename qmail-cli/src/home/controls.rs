@@ -171,7 +171,29 @@ impl Controls {
                 .unwrap_or_else(|| Bytes::from_static(b"postmaster")),
             double_bounce_host: reader.called("doublebouncehost")?,
         };
-        let remote = RemoteControls {
+        let remote = RemoteControls::read_from(&mut reader)?;
+        Ok(Self {
+            smtp,
+            pop3,
+            queue,
+            remote,
+            warnings: reader.directory.warnings,
+        })
+    }
+}
+
+impl RemoteControls {
+    /// Reads nothing else, and numbers and routes as qmail-remote does.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be read, or no name for this host.
+    pub(crate) fn read(home: &Home) -> Result<Self, ControlError> {
+        Self::read_from(&mut Reader::new(Directory::lenient(&home.control()))?)
+    }
+
+    fn read_from(reader: &mut Reader) -> Result<Self, ControlError> {
+        Ok(Self {
             helo_host: reader.named("helohost")?,
             routes: reader.directory.parsed("smtproutes", SmtpRoutes::parse)?,
             connect_timeout: reader
@@ -179,13 +201,6 @@ impl Controls {
                 .seconds("timeoutconnect")?
                 .unwrap_or(CONNECT_TIMEOUT),
             timeout: reader.directory.seconds("timeoutremote")?,
-        };
-        Ok(Self {
-            smtp,
-            pop3,
-            queue,
-            remote,
-            warnings: reader.directory.warnings,
         })
     }
 }

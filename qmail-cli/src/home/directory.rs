@@ -14,7 +14,7 @@ const FILE_OCTETS_MAX: u64 = 64 * 1024 * 1024;
 /// A control directory being read. Each reader gives `None` for a file that is missing.
 pub(crate) struct Directory {
     path: PathBuf,
-    /// A number is its leading digits, or nothing, and no error.
+    /// A number is its leading digits, or nothing; what a line does not say right is a warning.
     lenient: bool,
     /// What is strange and can be lived with; one line each.
     pub(crate) warnings: Vec<String>,
@@ -128,7 +128,7 @@ impl Directory {
         let mut warnings = Vec::new();
         let value = parse(&file, &mut warnings);
         for warning in warnings {
-            if warning.problem != Problem::NoColon {
+            if warning.problem != Problem::NoColon && !self.lenient {
                 return Err(ControlError::Value {
                     path: self.path(name),
                     warning,
