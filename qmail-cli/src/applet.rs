@@ -26,6 +26,8 @@ pub(crate) enum Kind {
     Classic,
     /// As `qmail NAME` only.
     Command,
+    /// As `qmail NAME`, by this binary itself: not shown to people.
+    Internal,
 }
 
 /// How a program was called.
@@ -39,7 +41,9 @@ pub(crate) struct Call {
 /// All programs, sorted by first name. A test checks the order and that no name is taken twice.
 pub(crate) const APPLETS: &[Applet] = &[
     applets::links::APPLET,
+    applets::fixcrio::FILTER,
     applets::predate::DATEMAIL,
+    applets::fixcrio::FIXCRIO,
     applets::predate::MAILSUBJ,
     applets::predate::PREDATE,
     applets::inject::APPLET,
@@ -50,10 +54,14 @@ pub(crate) const APPLETS: &[Applet] = &[
     applets::smtpd::APPLET,
     applets::tcpto::TCPOK,
     applets::tcpto::TCPTO,
+    applets::rblsmtpd::APPLET,
     applets::sendmail::APPLET,
     applets::serve::APPLET,
+    applets::tcp_env::APPLET,
     applets::tcprules::TCPRULES,
     applets::tcprules::TCPRULESCHECK,
+    applets::tcpserver::TCPSERVER,
+    applets::tcpserver::CHILD,
 ];
 
 /// Runs the program that `argv` asks for.

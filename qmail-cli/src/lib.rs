@@ -24,6 +24,7 @@ mod policy;
 mod queue_program;
 mod serve;
 mod stdio;
+mod tcp_peer;
 mod timeout_table;
 mod ucspi;
 
