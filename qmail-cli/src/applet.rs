@@ -26,6 +26,8 @@ pub(crate) enum Kind {
     Classic,
     /// As `qmail NAME` only.
     Command,
+    /// As `qmail NAME`, by this binary itself: not shown to people.
+    Internal,
 }
 
 /// How a program was called.
@@ -44,7 +46,9 @@ pub(crate) const APPLETS: &[Applet] = &[
     applets::print822::APPLET,
     applets::tools822::RECEIVED,
     applets::links::APPLET,
+    applets::fixcrio::FILTER,
     applets::predate::DATEMAIL,
+    applets::fixcrio::FIXCRIO,
     applets::tools822::IFTOCC,
     applets::predate::MAILSUBJ,
     applets::new_inject::APPLET,
@@ -52,9 +56,22 @@ pub(crate) const APPLETS: &[Applet] = &[
     applets::ofmipname::APPLET,
     applets::predate::PREDATE,
     applets::inject::APPLET,
+    applets::newmrh::APPLET,
+    applets::pop3d::APPLET,
+    applets::popup::APPLET,
+    applets::remote::APPLET,
+    applets::smtpd::APPLET,
+    applets::tcpto::TCPOK,
+    applets::tcpto::TCPTO,
     applets::queue::APPLET,
+    applets::rblsmtpd::APPLET,
     applets::sendmail::APPLET,
     applets::serve::APPLET,
+    applets::tcp_env::APPLET,
+    applets::tcprules::TCPRULES,
+    applets::tcprules::TCPRULESCHECK,
+    applets::tcpserver::TCPSERVER,
+    applets::tcpserver::CHILD,
 ];
 
 /// Runs the program that `argv` asks for.

@@ -33,3 +33,9 @@ pub(crate) fn print(text: &str) {
     let _ = out.write_all(text.as_bytes());
     let _ = out.flush();
 }
+
+/// Writes `NAME: warning: WORDS` on standard error, one line.
+pub(crate) fn warn(name: &str, words: &dyn fmt::Display) {
+    let line = format!("{name}: warning: {words}").replace(|c: char| c.is_control(), "?");
+    let _ = writeln!(std::io::stderr(), "{line}");
+}

@@ -11,6 +11,7 @@
 
 mod applet;
 mod applets;
+mod cdb_file;
 mod classic;
 mod command_line;
 mod composition;
@@ -21,7 +22,12 @@ mod home;
 mod injection;
 mod log;
 mod passwords;
+mod policy;
 mod queue_program;
 mod serve;
+mod stdio;
+mod tcp_peer;
+mod timeout_table;
+mod ucspi;
 
 pub use applet::{applet_names, main};

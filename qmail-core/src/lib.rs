@@ -43,6 +43,7 @@ mod queue_exit;
 mod reply;
 pub mod route;
 mod submit;
+pub mod tcprules;
 pub mod users;
 pub mod verp;
 

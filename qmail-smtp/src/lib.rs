@@ -5,6 +5,7 @@
 //! | receive mail | [`server::Session`], a [`Machine`](qmail_core::Machine) that asks its owner about each command |
 //! | send mail | [`client::Session`], a [`Machine`](qmail_core::Machine) that carries one message after the other |
 //! | only undo or do the dots and line ends of a message | [`server::Decoder`], [`client::Encoder`] |
+//! | ask who owns a connection, or whether an address is on a list | [`ident`], [`dnsbl`] |
 //!
 //! A machine owns no socket, no clock and no policy: relaying, mailboxes and limits that depend on who is calling are the
 //! owner's, asked for by events that carry a [`Question`](qmail_core::Question). With feature `tokio` of qmail-core,
@@ -34,6 +35,8 @@
 
 mod body_type;
 pub mod client;
+pub mod dnsbl;
+pub mod ident;
 pub mod server;
 mod timer;
 

@@ -63,8 +63,12 @@ pub(crate) struct SmtpControls {
     pub(crate) timeout: Option<Duration>,
     /// databytes; 0 is no limit.
     pub(crate) message_octets_max: Option<u64>,
-    /// rcpthosts with morercpthosts.cdb; `None` if the file is missing.
-    pub(crate) rcpthosts: Option<RcptHosts>,
+    /// rcpthosts with morercpthosts.cdb.
+    pub(crate) rcpthosts: RcptHosts,
+    /// There is no rcpthosts: mail is taken for what is delivered here, too.
+    pub(crate) rcpthosts_missing: bool,
+    /// localiphost, else me: the name that replaces a literal of this host.
+    pub(crate) own_literal_host: Option<Bytes>,
     /// badmailfrom.
     pub(crate) badmailfrom: BadMailFrom,
     /// relayclients.
@@ -131,7 +135,143 @@ impl Controls {
     ///
     /// The first file that cannot be read, or says what cannot be.
     pub(crate) fn read(home: &Home) -> Result<Self, ControlError> {
-        let mut directory = Directory::new(&home.control());
+        let mut reader = Reader::new(Directory::new(&home.control()))?;
+        let tables = reader.tables()?;
+        if reader.directory.file("locals")?.is_none() {
+            reader.named("locals")?;
+        }
+        let smtp = SmtpControls::read(&mut reader)?;
+        let per_address = smtp.sessions_per_address_max;
+        let pop3 = Pop3Controls {
+            hostname: reader.called("me")?,
+            timeout: reader
+                .directory
+                .seconds("timeoutpop3d")?
+                .unwrap_or(POP3_TIMEOUT),
+            sessions_max: reader.directory.count("concurrencypop3", 2000)?,
+            sessions_per_address_max: per_address,
+        };
+        let queue = QueueControls {
+            tables: Arc::new(tables),
+            lifetime: reader
+                .directory
+                .integer("queuelifetime")?
+                .map_or(LIFETIME, Duration::from_secs),
+            local_max: reader.directory.count("concurrencylocal", 10)?,
+            remote_max: reader.directory.count("concurrencyremote", 20)?,
+            destination_max: reader.directory.count("concurrencydestination", 20)?.max(1),
+            bounce_from: reader
+                .directory
+                .line("bouncefrom")?
+                .unwrap_or_else(|| Bytes::from_static(b"MAILER-DAEMON")),
+            bounce_host: reader.called("bouncehost")?,
+            double_bounce_to: reader
+                .directory
+                .line("doublebounceto")?
+                .unwrap_or_else(|| Bytes::from_static(b"postmaster")),
+            double_bounce_host: reader.called("doublebouncehost")?,
+        };
+        let remote = RemoteControls::read_from(&mut reader)?;
+        Ok(Self {
+            smtp,
+            pop3,
+            queue,
+            remote,
+            warnings: reader.directory.warnings,
+        })
+    }
+}
+
+impl RemoteControls {
+    /// Reads nothing else, and numbers and routes as qmail-remote does.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be read, or no name for this host.
+    pub(crate) fn read(home: &Home) -> Result<Self, ControlError> {
+        Self::read_from(&mut Reader::new(Directory::lenient(&home.control()))?)
+    }
+
+    fn read_from(reader: &mut Reader) -> Result<Self, ControlError> {
+        Ok(Self {
+            helo_host: reader.named("helohost")?,
+            routes: reader.directory.parsed("smtproutes", SmtpRoutes::parse)?,
+            connect_timeout: reader
+                .directory
+                .seconds("timeoutconnect")?
+                .unwrap_or(CONNECT_TIMEOUT),
+            timeout: reader.directory.seconds("timeoutremote")?,
+        })
+    }
+}
+
+/// What a receiver of mail needs: SMTP in, and what is delivered here. Nothing else is read, so nothing else can stop a
+/// classic program.
+pub(crate) struct ReceiverControls {
+    pub(crate) smtp: SmtpControls,
+    pub(crate) tables: Arc<Tables>,
+    /// What is strange and can be lived with: for the log.
+    pub(crate) warnings: Vec<String>,
+}
+
+impl ReceiverControls {
+    /// Reads them as the classic programs do: a number is its leading digits, or the default.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be read, or no name for this host.
+    pub(crate) fn read(home: &Home) -> Result<Self, ControlError> {
+        let mut reader = Reader::new(Directory::lenient(&home.control()))?;
+        Ok(Self {
+            smtp: SmtpControls::read(&mut reader)?,
+            tables: Arc::new(reader.tables()?),
+            warnings: reader.directory.warnings,
+        })
+    }
+}
+
+impl SmtpControls {
+    fn read(reader: &mut Reader) -> Result<Self, ControlError> {
+        let greeting = reader.named("smtpgreeting")?;
+        let own_literal_host = match reader.directory.line("localiphost")? {
+            Some(host) => Some(host),
+            None => reader.me.clone(),
+        };
+        let directory = &mut reader.directory;
+        let rcpthosts = directory.file("rcpthosts")?;
+        if rcpthosts.is_none() {
+            directory.warnings.push(
+                "control/rcpthosts is missing: mail is only accepted for the domains in locals, virtualdomains and morercpthosts.cdb"
+                    .to_owned(),
+            );
+        }
+        let hosts = RcptHosts::parse(rcpthosts.as_deref().unwrap_or_default());
+        Ok(Self {
+            greeting,
+            timeout: directory.seconds("timeoutsmtpd")?,
+            message_octets_max: directory.integer("databytes")?.filter(|&octets| octets > 0),
+            rcpthosts: match directory.cdb("morercpthosts.cdb")? {
+                Some(more) => hosts.with_more(more),
+                None => hosts,
+            },
+            rcpthosts_missing: rcpthosts.is_none(),
+            own_literal_host,
+            badmailfrom: directory.parsed("badmailfrom", |file, _| BadMailFrom::parse(file))?,
+            relayclients: networks(directory, "relayclients")?,
+            sessions_max: directory.count("concurrencyincoming", 2000)?,
+            sessions_per_address_max: directory.count("concurrencyperip", 100)?,
+        })
+    }
+}
+
+/// A control directory and the name that most of its files fall back to.
+struct Reader {
+    directory: Directory,
+    me: Option<Bytes>,
+}
+
+impl Reader {
+    fn new(directory: Directory) -> Result<Self, ControlError> {
         let me = directory.line("me")?;
         if me.as_ref().is_some_and(|me| me.is_empty()) {
             return Err(ControlError::Bad {
@@ -140,96 +280,41 @@ impl Controls {
                 remedy: "write the name of this host, such as mail.example.org",
             });
         }
-        let named = |directory: &Directory, file: &str| -> Result<Bytes, ControlError> {
-            match directory.line(file)? {
-                Some(line) => Ok(line),
-                None => me.clone().ok_or_else(|| ControlError::Missing {
-                    path: directory.path("me"),
-                    remedy: "write the name of this host, such as mail.example.org, into it",
-                }),
-            }
-        };
-        // The ones that have a last resort when `me` is missing too.
-        let called = |directory: &Directory, file: &str| -> Result<Bytes, ControlError> {
-            Ok(directory
-                .line(file)?
-                .or_else(|| me.clone())
-                .unwrap_or_else(|| Bytes::copy_from_slice(file.as_bytes())))
-        };
+        Ok(Self { directory, me })
+    }
 
-        let mut tables = Tables::new(called(&directory, "envnoathost")?);
-        tables.locals = match directory.file("locals")? {
+    /// A name that must be somewhere.
+    fn named(&self, file: &str) -> Result<Bytes, ControlError> {
+        match self.directory.line(file)? {
+            Some(line) => Ok(line),
+            None => self.me.clone().ok_or_else(|| ControlError::Missing {
+                path: self.directory.path("me"),
+                remedy: "write the name of this host, such as mail.example.org, into it",
+            }),
+        }
+    }
+
+    /// One that has a last resort when `me` is missing too.
+    fn called(&self, file: &str) -> Result<Bytes, ControlError> {
+        Ok(self
+            .directory
+            .line(file)?
+            .or_else(|| self.me.clone())
+            .unwrap_or_else(|| Bytes::copy_from_slice(file.as_bytes())))
+    }
+
+    /// What is delivered here. Without locals and `me` no domain is local.
+    fn tables(&mut self) -> Result<Tables, ControlError> {
+        let mut tables = Tables::new(self.called("envnoathost")?);
+        tables.locals = match self.directory.file("locals")? {
             Some(file) => Set::parse(&file),
-            None => std::iter::once(named(&directory, "locals")?).collect(),
+            None => self.me.clone().into_iter().collect(),
         };
+        let directory = &mut self.directory;
         tables.percent_hack = directory.parsed("percenthack", |file, _| Set::parse(file))?;
         tables.virtual_domains =
             directory.parsed("virtualdomains", qmail_core::control::Map::parse)?;
-
-        let per_address = directory.count("concurrencyperip", 100)?;
-        let smtp = SmtpControls {
-            greeting: named(&directory, "smtpgreeting")?,
-            timeout: directory.seconds("timeoutsmtpd")?,
-            message_octets_max: directory.integer("databytes")?.filter(|&octets| octets > 0),
-            rcpthosts: match directory.file("rcpthosts")? {
-                Some(file) => {
-                    let hosts = RcptHosts::parse(&file);
-                    Some(match directory.cdb("morercpthosts.cdb")? {
-                        Some(more) => hosts.with_more(more),
-                        None => hosts,
-                    })
-                }
-                None => {
-                    directory.warnings.push(
-                        "control/rcpthosts is missing: mail is only accepted for the domains in locals and virtualdomains"
-                            .to_owned(),
-                    );
-                    None
-                }
-            },
-            badmailfrom: directory.parsed("badmailfrom", |file, _| BadMailFrom::parse(file))?,
-            relayclients: networks(&directory, "relayclients")?,
-            sessions_max: directory.count("concurrencyincoming", 2000)?,
-            sessions_per_address_max: per_address,
-        };
-        let pop3 = Pop3Controls {
-            hostname: called(&directory, "me")?,
-            timeout: directory.seconds("timeoutpop3d")?.unwrap_or(POP3_TIMEOUT),
-            sessions_max: directory.count("concurrencypop3", 2000)?,
-            sessions_per_address_max: per_address,
-        };
-        let queue = QueueControls {
-            tables: Arc::new(tables),
-            lifetime: directory
-                .integer("queuelifetime")?
-                .map_or(LIFETIME, Duration::from_secs),
-            local_max: directory.count("concurrencylocal", 10)?,
-            remote_max: directory.count("concurrencyremote", 20)?,
-            destination_max: directory.count("concurrencydestination", 20)?.max(1),
-            bounce_from: directory
-                .line("bouncefrom")?
-                .unwrap_or_else(|| Bytes::from_static(b"MAILER-DAEMON")),
-            bounce_host: called(&directory, "bouncehost")?,
-            double_bounce_to: directory
-                .line("doublebounceto")?
-                .unwrap_or_else(|| Bytes::from_static(b"postmaster")),
-            double_bounce_host: called(&directory, "doublebouncehost")?,
-        };
-        let remote = RemoteControls {
-            helo_host: named(&directory, "helohost")?,
-            routes: directory.parsed("smtproutes", SmtpRoutes::parse)?,
-            connect_timeout: directory
-                .seconds("timeoutconnect")?
-                .unwrap_or(CONNECT_TIMEOUT),
-            timeout: directory.seconds("timeoutremote")?,
-        };
-        Ok(Self {
-            smtp,
-            pop3,
-            queue,
-            remote,
-            warnings: directory.warnings,
-        })
+        Ok(tables)
     }
 }
 
@@ -283,7 +368,7 @@ mod tests {
         assert_eq!(controls.remote.helo_host, "mail.example.org");
         let joe = Address::new("joe@mail.example.org").unwrap();
         assert!(controls.queue.tables.receives(&joe));
-        assert!(controls.smtp.rcpthosts.is_none());
+        assert!(controls.smtp.rcpthosts_missing);
         assert_eq!(controls.smtp.message_octets_max, None);
         assert_eq!(controls.warnings.len(), 1, "{:?}", controls.warnings);
     }

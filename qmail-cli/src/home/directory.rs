@@ -14,6 +14,8 @@ const FILE_OCTETS_MAX: u64 = 64 * 1024 * 1024;
 /// A control directory being read. Each reader gives `None` for a file that is missing.
 pub(crate) struct Directory {
     path: PathBuf,
+    /// A number is its leading digits, or nothing; what a line does not say right is a warning.
+    lenient: bool,
     /// What is strange and can be lived with; one line each.
     pub(crate) warnings: Vec<String>,
 }
@@ -44,7 +46,16 @@ impl Directory {
     pub(crate) fn new(path: &Path) -> Self {
         Self {
             path: path.to_owned(),
+            lenient: false,
             warnings: Vec::new(),
+        }
+    }
+
+    /// One whose numbers are read as the classic programs read them.
+    pub(crate) fn lenient(path: &Path) -> Self {
+        Self {
+            lenient: true,
+            ..Self::new(path)
         }
     }
 
@@ -83,6 +94,9 @@ impl Directory {
         };
         let mut warnings = Vec::new();
         let value = control::integer(&file, &mut warnings);
+        if self.lenient {
+            return Ok(value);
+        }
         let digits = file
             .iter()
             .take_while(|octet| octet.is_ascii_digit())
@@ -114,7 +128,7 @@ impl Directory {
         let mut warnings = Vec::new();
         let value = parse(&file, &mut warnings);
         for warning in warnings {
-            if warning.problem != Problem::NoColon {
+            if warning.problem != Problem::NoColon && !self.lenient {
                 return Err(ControlError::Value {
                     path: self.path(name),
                     warning,

@@ -6,7 +6,9 @@ mod directory;
 
 use std::path::{Path, PathBuf};
 
-pub(crate) use controls::{Controls, Pop3Controls, QueueControls, SmtpControls};
+pub(crate) use controls::{
+    Controls, Pop3Controls, QueueControls, ReceiverControls, RemoteControls, SmtpControls,
+};
 pub(crate) use create::{CreateError, FirstUser, create_controls, create_users};
 pub(crate) use directory::ControlError;
 

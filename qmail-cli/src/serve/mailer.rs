@@ -2,11 +2,9 @@
 
 use std::future::pending;
 use std::io;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use nix::net::if_::InterfaceFlags;
 use qmail_core::{Address, Escaped, Submit};
 use qmail_deliver::{
     HickoryResolver, LocalDelivery, Maildirs, RemoteConfig, RemoteDelivery, TcpConnect,
@@ -26,6 +24,7 @@ use super::report::Reporter;
 use super::settings::limits;
 use super::{Options, SpoolKind, StartError};
 use crate::home::Controls;
+use crate::policy::own_addresses;
 
 /// Threads that work on the queue's files: they wait for the disk more than they compute.
 const DISK_THREADS: usize = 16;
@@ -200,20 +199,4 @@ fn remote_delivery(controls: &Controls) -> Result<RemoteDelivery, StartError> {
         Instant::now,
         SysRng.try_next_u64().map_err(io::Error::other)?,
     ))
-}
-
-/// The addresses of all interfaces that are up.
-fn own_addresses() -> io::Result<Vec<IpAddr>> {
-    let interfaces = nix::ifaddrs::getifaddrs()?;
-    Ok(interfaces
-        .filter(|interface| interface.flags.contains(InterfaceFlags::IFF_UP))
-        .filter_map(|interface| {
-            let address = interface.address?;
-            match (address.as_sockaddr_in(), address.as_sockaddr_in6()) {
-                (Some(v4), _) => Some(v4.ip().into()),
-                (_, Some(v6)) => Some(v6.ip().into()),
-                _ => None,
-            }
-        })
-        .collect())
 }

@@ -8,7 +8,6 @@ mod gate;
 mod listen;
 mod mailer;
 mod networks;
-mod policy;
 mod pop3;
 mod report;
 mod settings;
@@ -23,7 +22,7 @@ use crate::home::Home;
 
 pub(crate) use networks::Networks;
 pub(crate) use report::LogFormat;
-pub(crate) use settings::Settings;
+pub(crate) use settings::{Settings, smtp_config};
 pub(crate) use start::{StartError, run};
 
 /// What `qmail serve` is asked for, checked.

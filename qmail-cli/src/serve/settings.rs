@@ -7,10 +7,10 @@ use qmail_core::route::Tables;
 use qmail_queue::Limits;
 use qmail_smtp::server;
 
-use super::policy::Policy;
 use super::report::Reporter;
 use super::smtp;
 use crate::home::{Pop3Controls, QueueControls, SmtpControls};
+use crate::policy::{Policy, own_addresses};
 
 /// The settings in force. A session keeps those that it began with.
 pub(crate) struct Settings(RwLock<Current>);
@@ -65,12 +65,12 @@ impl Current {
             pop3: Arc::new(pop3_config(&seed.pop3)),
             smtp: Arc::new(smtp::Rules {
                 config: Arc::new(smtp_config(&seed.smtp)),
-                policy: Policy {
-                    tables: Arc::clone(&seed.tables),
-                    rcpthosts: seed.smtp.rcpthosts,
-                    badmailfrom: seed.smtp.badmailfrom,
-                    relayclients: seed.smtp.relayclients,
-                },
+                policy: Policy::new(
+                    &seed.smtp,
+                    Arc::clone(&seed.tables),
+                    // Without them a literal of this host is mail for another: refused, which is safe.
+                    own_addresses().unwrap_or_default(),
+                ),
                 submit: seed.submit,
                 reporter: seed.reporter,
             }),
@@ -79,7 +79,8 @@ impl Current {
     }
 }
 
-fn smtp_config(controls: &SmtpControls) -> server::Config {
+/// How SMTP sessions behave.
+pub(crate) fn smtp_config(controls: &SmtpControls) -> server::Config {
     let mut config = server::Config::new(controls.greeting.clone());
     config.message_octets_max = controls.message_octets_max;
     if let Some(timeout) = controls.timeout {

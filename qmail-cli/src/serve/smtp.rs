@@ -19,8 +19,8 @@ use qmail_smtp::server::{Config, Event, Session, Verdict};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
-use super::policy::Policy;
 use super::report::Reporter;
+use crate::policy::{Policy, Relaying};
 
 /// What all sessions of one configuration share.
 pub(crate) struct Rules {
@@ -44,7 +44,7 @@ pub(crate) async fn serve<S>(
     let session = Session::new(Arc::clone(&rules.config), Instant::now());
     let mut pump = Pump::new(session, stream, Instant::now);
     let mut owner = Owner {
-        may_relay: rules.policy.may_relay(peer.ip()),
+        relaying: rules.policy.relaying(peer.ip()),
         rules,
         peer,
         helo: None,
@@ -74,7 +74,7 @@ pub(crate) async fn serve<S>(
 struct Owner {
     rules: Arc<Rules>,
     peer: SocketAddr,
-    may_relay: bool,
+    relaying: Relaying,
     helo: Option<Bytes>,
     extended: bool,
     sender: ReversePath,
@@ -102,23 +102,18 @@ impl Owner {
             Event::Mail {
                 question, sender, ..
             } => {
-                self.sender = sender;
-                session.answer_mail(question, Verdict::Accept);
+                self.sender = self.rules.policy.sender(sender);
+                session.accept_mail_as(question, self.sender.clone());
             }
             Event::Rcpt {
                 question,
                 recipient,
             } => {
-                let verdict =
-                    match self
-                        .rules
-                        .policy
-                        .recipient(self.may_relay, &self.sender, &recipient)
-                    {
-                        Ok(()) => Verdict::Accept,
-                        Err(reply) => Verdict::Reply(reply),
-                    };
-                session.answer_rcpt(question, verdict);
+                let policy = &self.rules.policy;
+                match policy.recipient(&self.relaying, &self.sender, recipient) {
+                    Ok(recipient) => session.accept_rcpt_as(question, recipient),
+                    Err(reply) => session.answer_rcpt(question, Verdict::Reply(reply)),
+                }
             }
             Event::Data { question, envelope } => {
                 let begun = begin(&*self.rules.submit, self.received()).await;

@@ -1,0 +1,52 @@
+//! Constant databases on disk: a new one takes the place of the old one at once and whole.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use bytes::Bytes;
+use qmail_core::cdb::{Cdb, CdbError, Writer};
+
+/// Largest cdb in octets that is read: its format ends there, too.
+const FILE_OCTETS_MAX: u64 = 4 << 30;
+
+/// Writes `temporary` (mode 0644), makes it durable, and renames it to `path`.
+///
+/// # Errors
+///
+/// Nothing has changed at `path`.
+pub(crate) fn replace<E: From<io::Error>>(
+    path: &Path,
+    temporary: &Path,
+    fill: impl FnOnce(&mut Writer<File>) -> Result<(), E>,
+) -> Result<(), E> {
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o644)
+        .open(temporary)?;
+    let mut writer = Writer::new(file)?;
+    fill(&mut writer)?;
+    let file = writer.finish()?;
+    file.sync_all()?;
+    drop(file);
+    fs::rename(temporary, path)?;
+    Ok(())
+}
+
+/// Reads a cdb; `None` if there is no such file.
+pub(crate) fn read(path: &Path) -> io::Result<Option<Cdb<Bytes>>> {
+    let octets = match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        metadata => metadata?.len(),
+    };
+    if octets > FILE_OCTETS_MAX {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    let file = fs::read(path)?;
+    Cdb::new(Bytes::from(file))
+        .map(Some)
+        .map_err(|error: CdbError| io::Error::new(io::ErrorKind::InvalidData, error))
+}

@@ -1,0 +1,128 @@
+//! What can be found out about a TCP connection, and the environment that tells it to a program (tcp-environ(5)).
+
+use std::ffi::OsStr;
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::ffi::OsStrExt as _;
+use std::process::Command;
+use std::time::Duration;
+
+use bytes::Bytes;
+use qmail_deliver::{LookupError, Resolver};
+use qmail_smtp::ident;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpSocket;
+use tokio::time::timeout;
+
+/// The port of ident servers (RFC 1413).
+const IDENT_PORT: u16 = 113;
+
+/// Both ends of a connection, with what was found out about them. Names and ident answer are the peer's choice.
+#[derive(Debug)]
+pub(crate) struct TcpPeer {
+    pub(crate) local: SocketAddr,
+    pub(crate) remote: SocketAddr,
+    pub(crate) local_host: Option<Bytes>,
+    pub(crate) remote_host: Option<Bytes>,
+    /// The ident answer. May be empty.
+    pub(crate) remote_info: Option<Bytes>,
+}
+
+impl TcpPeer {
+    /// Nothing is found out yet. IPv4 addresses that came in by an IPv6 socket are IPv4 addresses.
+    pub(crate) fn new(local: SocketAddr, remote: SocketAddr) -> Self {
+        let canonical =
+            |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
+        Self {
+            local: canonical(local),
+            remote: canonical(remote),
+            local_host: None,
+            remote_host: None,
+            remote_info: None,
+        }
+    }
+
+    /// Asks the peer's ident server; no answer within `wait` is none. At most `octets_max` octets are kept.
+    pub(crate) async fn ask_ident(&mut self, wait: Duration, octets_max: usize) {
+        let asked = timeout(wait, ask_ident(self.local, self.remote, octets_max)).await;
+        self.remote_info = asked.ok().and_then(Result::ok).flatten();
+    }
+
+    /// The variables; `None` is to be unset, lest the program take another connection's for this one's.
+    pub(crate) fn variables(&self) -> [(&'static str, Option<Bytes>); 8] {
+        let text = |text: String| Some(Bytes::from(text));
+        [
+            ("PROTO", Some(Bytes::from_static(b"TCP"))),
+            ("TCPLOCALIP", text(self.local.ip().to_string())),
+            ("TCPLOCALPORT", text(self.local.port().to_string())),
+            ("TCPLOCALHOST", self.local_host.clone()),
+            ("TCPREMOTEIP", text(self.remote.ip().to_string())),
+            ("TCPREMOTEPORT", text(self.remote.port().to_string())),
+            ("TCPREMOTEHOST", self.remote_host.clone()),
+            ("TCPREMOTEINFO", self.remote_info.clone()),
+        ]
+    }
+
+    /// Puts the variables into a program's environment.
+    pub(crate) fn describe_to(&self, program: &mut Command) {
+        for (name, value) in self.variables() {
+            set(program, name.as_bytes(), value.as_deref());
+        }
+    }
+}
+
+/// Sets or unsets a variable. A value ends at a NUL, which no environment can hold.
+pub(crate) fn set(program: &mut Command, name: &[u8], value: Option<&[u8]>) {
+    let name = OsStr::from_bytes(name);
+    match value {
+        Some(value) => {
+            let end = memchr::memchr(0, value).unwrap_or(value.len());
+            program.env(name, OsStr::from_bytes(&value[..end]));
+        }
+        None => {
+            program.env_remove(name);
+        }
+    }
+}
+
+/// The name of an address, in lower case.
+pub(crate) async fn name_of(
+    resolver: &dyn Resolver,
+    address: IpAddr,
+) -> Result<Option<Bytes>, LookupError> {
+    match resolver.ptr(address).await {
+        Ok(names) => Ok(names
+            .first()
+            .map(|name| Bytes::from(name.to_ascii_lowercase()))),
+        Err(LookupError::NoSuchName) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+async fn ask_ident(
+    local: SocketAddr,
+    remote: SocketAddr,
+    octets_max: usize,
+) -> std::io::Result<Option<Bytes>> {
+    let socket = match local {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    socket.bind(SocketAddr::new(local.ip(), 0))?;
+    let mut stream = socket
+        .connect(SocketAddr::new(remote.ip(), IDENT_PORT))
+        .await?;
+    stream
+        .write_all(&ident::query(remote.port(), local.port()))
+        .await?;
+    let mut answer = ident::Answer::new(octets_max);
+    let mut buffer = [0; 1024];
+    loop {
+        let octets = stream.read(&mut buffer).await?;
+        if octets == 0 {
+            return Ok(None);
+        }
+        if let Some(user) = answer.receive(&buffer[..octets]) {
+            return Ok(Some(user));
+        }
+    }
+}
