@@ -37,7 +37,15 @@ pub(crate) struct Call {
 }
 
 /// All programs, sorted by first name. A test checks the order and that no name is taken twice.
-pub(crate) const APPLETS: &[Applet] = &[applets::links::APPLET, applets::serve::APPLET];
+pub(crate) const APPLETS: &[Applet] = &[
+    applets::links::APPLET,
+    applets::predate::DATEMAIL,
+    applets::predate::MAILSUBJ,
+    applets::predate::PREDATE,
+    applets::inject::APPLET,
+    applets::sendmail::APPLET,
+    applets::serve::APPLET,
+];
 
 /// Runs the program that `argv` asks for.
 ///

@@ -1,4 +1,7 @@
 //! The programs, one file each. The table that names them is in `applet.rs`.
 
+pub(crate) mod inject;
 pub(crate) mod links;
+pub(crate) mod predate;
+pub(crate) mod sendmail;
 pub(crate) mod serve;

@@ -189,6 +189,15 @@ pub struct Message {
     pub malformed: Option<InjectError>,
 }
 
+impl Message {
+    /// The sender as a Return-Path field shows it, see [`Address::quoted`](crate::Address::quoted).
+    pub fn quoted_sender(&self) -> Vec<u8> {
+        let mut sink = Vec::new();
+        quote_address(&self.sender, &mut sink);
+        sink
+    }
+}
+
 impl<'s> Injection<'s> {
     /// A message whose recipients are those of its header.
     pub fn new(settings: &'s Settings) -> Self {
