@@ -1,8 +1,9 @@
-//! Where mail goes: into Maildirs of this host, or by SMTP to another.
+//! Where mail goes: to mailboxes of this host, or by SMTP to another.
 //!
 //! | to | use |
 //! |---|---|
 //! | deliver to users of this host | [`LocalDelivery`], a [`qmail_core::Delivery`] |
+//! | deliver to one mailbox by its instruction file | [`LocalAgent`] |
 //! | say who those users are | [`UserDirectory`]: [`AssignedUsers`], [`FixedUsers`], [`FirstOf`] several, or your own |
 //! | write a message into a Maildir | [`Maildirs`] |
 //! | deliver to other hosts | [`RemoteDelivery`], a [`qmail_core::Delivery`] |
@@ -20,7 +21,10 @@ mod remote;
 mod resolver;
 mod users;
 
-pub use local::LocalDelivery;
+pub use local::{
+    FileContent, INSTRUCTIONS_OCTETS_MAX, LocalAgent, LocalDelivery, Parcel, ParcelContent, Plan,
+    Programs, Rehearsal, Step,
+};
 pub use maildir::{MaildirError, Maildirs};
 pub use remote::{Connect, RemoteConfig, RemoteDelivery, RemoteReport, Stream, TcpConnect};
 pub use resolver::{
