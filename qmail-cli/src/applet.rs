@@ -39,12 +39,26 @@ pub(crate) struct Call {
 /// All programs, sorted by first name. A test checks the order and that no name is taken twice.
 pub(crate) const APPLETS: &[Applet] = &[
     applets::links::APPLET,
+    applets::conditions::BOUNCESAYING,
+    applets::conditions::CONDREDIRECT,
     applets::predate::DATEMAIL,
+    applets::conditions::EXCEPT,
+    applets::conditions::FORWARD,
+    applets::maildir2mbox::APPLET,
+    applets::maildirmake::APPLET,
     applets::predate::MAILSUBJ,
     applets::predate::PREDATE,
+    applets::preline::APPLET,
+    applets::qbiff::APPLET,
+    applets::getpw::APPLET,
     applets::inject::APPLET,
+    applets::local::APPLET,
+    applets::newu::APPLET,
+    applets::pw2u::APPLET,
+    applets::qreceipt::APPLET,
     applets::sendmail::APPLET,
     applets::serve::APPLET,
+    applets::setlock::APPLET,
 ];
 
 /// Runs the program that `argv` asks for.

@@ -13,13 +13,18 @@ mod applet;
 mod applets;
 mod classic;
 mod command_line;
+mod delivery;
 mod exit;
 mod getopt;
 mod home;
 mod injection;
 mod log;
+mod maildir_files;
 mod passwords;
 mod queue_program;
+mod queue_submit;
+mod replace;
 mod serve;
+mod utmp;
 
 pub use applet::{applet_names, main};

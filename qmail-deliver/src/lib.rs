@@ -8,6 +8,7 @@
 //! | write a message into a Maildir | [`Maildirs`] |
 //! | deliver to other hosts | [`RemoteDelivery`], a [`qmail_core::Delivery`] |
 //! | ask the domain name system | [`Resolver`]: [`HickoryResolver`], [`FixedResolver`], or your own |
+//! | tell errors of the system that pass | [`is_temporary`] |
 //! | make connections another way | [`Connect`]: [`TcpConnect`], or your own |
 //!
 //! Everything runs on a tokio runtime that the caller brings. Nothing here knows a queue: what is tried again, and when, is
@@ -21,6 +22,7 @@ mod remote;
 mod resolver;
 mod users;
 
+pub use errno::is_temporary;
 pub use local::{
     FileContent, INSTRUCTIONS_OCTETS_MAX, LocalAgent, LocalDelivery, Parcel, ParcelContent, Plan,
     Programs, Rehearsal, Step,

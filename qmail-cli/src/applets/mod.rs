@@ -1,7 +1,18 @@
 //! The programs, one file each. The table that names them is in `applet.rs`.
 
+pub(crate) mod conditions;
+pub(crate) mod getpw;
 pub(crate) mod inject;
 pub(crate) mod links;
+pub(crate) mod local;
+pub(crate) mod maildir2mbox;
+pub(crate) mod maildirmake;
+pub(crate) mod newu;
 pub(crate) mod predate;
+pub(crate) mod preline;
+pub(crate) mod pw2u;
+pub(crate) mod qbiff;
+pub(crate) mod qreceipt;
 pub(crate) mod sendmail;
 pub(crate) mod serve;
+pub(crate) mod setlock;

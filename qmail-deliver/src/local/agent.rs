@@ -158,6 +158,9 @@ impl LocalAgent {
                     "This message is looping: it already has my Delivered-To line. (#5.4.6)\n",
                 );
             }
+            Err(error) if error.kind() == io::ErrorKind::NotSeekable => {
+                return deferred("Unable to rewind message. (#4.3.0)\n");
+            }
             Err(_) => return deferred(UNREADABLE),
         };
         let found = match found {
