@@ -6,6 +6,7 @@
 use std::ffi::OsString;
 use std::io::{self, BufWriter, Read as _, Write};
 use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use command_fds::{CommandFdExt as _, FdMapping};
@@ -29,8 +30,13 @@ pub(crate) struct QueueProgram {
 impl QueueProgram {
     /// Starts `QMAILQUEUE`, or `bin/qmail-queue`, in the current directory, which must be the home.
     pub(crate) fn start() -> Result<Self, QueueFailure> {
+        Self::start_in(Path::new(""))
+    }
+
+    /// Starts `QMAILQUEUE`, or `bin/qmail-queue` of this home, whatever the current directory is.
+    pub(crate) fn start_in(home: &Path) -> Result<Self, QueueFailure> {
         let program = std::env::var_os("QMAILQUEUE").filter(|name| !name.is_empty());
-        let program = program.unwrap_or_else(|| OsString::from("bin/qmail-queue"));
+        let program = program.unwrap_or_else(|| home.join("bin/qmail-queue").into());
         Self::start_program(program).map_err(|error| match error.kind() {
             io::ErrorKind::OutOfMemory => QueueFailure::MEMORY,
             _ => QueueExit::Code(120)

@@ -13,6 +13,8 @@
 //! | expand and strip variable return paths | [`verp`] |
 //! | write and read bounces | [`bounce`] |
 //! | find the user of a local address | [`users`], [`cdb`] |
+//! | read instruction files, choose among them | [`dot_qmail`] |
+//! | write messages in mbox format | [`mbox`] |
 //! | understand the exit code of a queue program | [`QueueExit`] |
 //! | frame octets for QMTP and QMQP | [`netstring`] |
 //! | be a place that mail is delivered to | [`Delivery`] |
@@ -29,10 +31,12 @@ mod content;
 pub mod control;
 mod decimal;
 mod delivery;
+pub mod dot_qmail;
 mod envelope;
 mod escape;
 pub mod header;
 mod machine;
+pub mod mbox;
 pub mod message;
 pub mod netstring;
 mod outcome;

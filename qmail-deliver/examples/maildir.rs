@@ -13,7 +13,9 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use qmail_core::{Address, Delivery, Job, MemoryContent, Outcome, ReversePath};
-use qmail_deliver::{AssignedUsers, FirstOf, FixedUsers, LocalDelivery, Maildirs, User};
+use qmail_deliver::{
+    AssignedUsers, FirstOf, FixedUsers, LocalAgent, LocalDelivery, Maildirs, User,
+};
 
 const MESSAGE: &str = "From: ann@example.net\nTo: joe@example.org\nSubject: hello\n\nA line.\n";
 
@@ -54,7 +56,7 @@ async fn deliver(home: &Path, message: Vec<u8>) -> Result<(), Box<dyn Error>> {
 
     // One for the whole process: deliveries to one Maildir then share the work of making it durable.
     let maildirs = Maildirs::new("mail.example.org", std::process::id(), SystemTime::now);
-    let delivery = LocalDelivery::new(Arc::new(users), maildirs);
+    let delivery = LocalDelivery::new(Arc::new(users), LocalAgent::new(maildirs, SystemTime::now));
 
     let recipients = vec![
         Address::new("joe@example.org")?,

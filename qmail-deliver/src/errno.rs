@@ -6,7 +6,7 @@ use rustix::io::Errno;
 
 /// Whether an operation that failed so may work later: the list that the classic programs go by. An error without a number
 /// counts as temporary: mail is not lost over it.
-pub(crate) fn is_temporary(error: &io::Error) -> bool {
+pub fn is_temporary(error: &io::Error) -> bool {
     Errno::from_io_error(error).is_none_or(|errno| TEMPORARY.contains(&errno))
 }
 

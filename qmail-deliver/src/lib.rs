@@ -1,12 +1,14 @@
-//! Where mail goes: into Maildirs of this host, or by SMTP to another.
+//! Where mail goes: to mailboxes of this host, or by SMTP to another.
 //!
 //! | to | use |
 //! |---|---|
 //! | deliver to users of this host | [`LocalDelivery`], a [`qmail_core::Delivery`] |
+//! | deliver to one mailbox by its instruction file | [`LocalAgent`] |
 //! | say who those users are | [`UserDirectory`]: [`AssignedUsers`], [`FixedUsers`], [`FirstOf`] several, or your own |
 //! | write a message into a Maildir | [`Maildirs`] |
 //! | deliver to other hosts | [`RemoteDelivery`], a [`qmail_core::Delivery`] |
 //! | ask the domain name system | [`Resolver`]: [`HickoryResolver`], [`FixedResolver`], or your own |
+//! | tell errors of the system that pass | [`is_temporary`] |
 //! | make connections another way | [`Connect`]: [`TcpConnect`], or your own |
 //!
 //! Everything runs on a tokio runtime that the caller brings. Nothing here knows a queue: what is tried again, and when, is
@@ -20,7 +22,11 @@ mod remote;
 mod resolver;
 mod users;
 
-pub use local::LocalDelivery;
+pub use errno::is_temporary;
+pub use local::{
+    FileContent, INSTRUCTIONS_OCTETS_MAX, LocalAgent, LocalDelivery, Parcel, ParcelContent, Plan,
+    Programs, Rehearsal, Step,
+};
 pub use maildir::{MaildirError, Maildirs};
 pub use remote::{Connect, RemoteConfig, RemoteDelivery, RemoteReport, Stream, TcpConnect};
 pub use resolver::{

@@ -1,21 +1,32 @@
 //! The programs, one file each. The table that names them is in `applet.rs`.
 
+pub(crate) mod conditions;
 pub(crate) mod fixcrio;
+pub(crate) mod getpw;
 pub(crate) mod inject;
 pub(crate) mod links;
+pub(crate) mod local;
+pub(crate) mod maildir2mbox;
+pub(crate) mod maildirmake;
 pub(crate) mod new_inject;
 pub(crate) mod newmrh;
+pub(crate) mod newu;
 pub(crate) mod ofmipd;
 pub(crate) mod ofmipname;
 pub(crate) mod pop3d;
 pub(crate) mod popup;
 pub(crate) mod predate;
+pub(crate) mod preline;
 pub(crate) mod print822;
+pub(crate) mod pw2u;
+pub(crate) mod qbiff;
+pub(crate) mod qreceipt;
 pub(crate) mod queue;
 pub(crate) mod rblsmtpd;
 pub(crate) mod remote;
 pub(crate) mod sendmail;
 pub(crate) mod serve;
+pub(crate) mod setlock;
 pub(crate) mod smtpd;
 pub(crate) mod tcp_env;
 pub(crate) mod tcprules;

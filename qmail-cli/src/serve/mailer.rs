@@ -2,13 +2,14 @@
 
 use std::future::pending;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
-use qmail_core::{Address, Escaped, Submit};
+use async_trait::async_trait;
+use qmail_core::{Address, Draft, Escaped, Origin, Submit, SubmitError};
 use qmail_deliver::{
-    HickoryResolver, LocalDelivery, Maildirs, RemoteConfig, RemoteDelivery, TcpConnect,
-    UserDirectory,
+    HickoryResolver, LocalAgent, LocalDelivery, Maildirs, Programs, RemoteConfig, RemoteDelivery,
+    TcpConnect, UserDirectory,
 };
 use qmail_queue::split::Trigger;
 use qmail_queue::{
@@ -31,6 +32,12 @@ const DISK_THREADS: usize = 16;
 
 /// How often the queue is looked through for messages whose bringer could not pull the trigger (qmail-send's 1500 seconds).
 const LOOK_EVERY: Duration = Duration::from_secs(1500);
+
+/// What is kept of the output of a program that mail is delivered to, as qmail-lspawn keeps it.
+const REPORT_OCTETS_MAX: usize = 3000;
+
+/// How long such a program may run.
+const PROGRAM_TIME_MAX: Duration = Duration::from_secs(3600);
 
 /// The queue, from the program's side.
 pub(super) struct Mailer {
@@ -74,7 +81,14 @@ impl Mailer {
             });
         }
         let maildirs = Maildirs::new(&controls.pop3.hostname, pid, SystemTime::now);
-        let local = Arc::new(LocalDelivery::new(users, maildirs));
+        let forwards = Arc::new(LateSubmit::default());
+        let programs = Programs::captured(REPORT_OCTETS_MAX)
+            .with_time_max(PROGRAM_TIME_MAX)
+            .with_variable("QMAIL_HOME", options.home.path());
+        let agent = LocalAgent::new(maildirs, SystemTime::now)
+            .with_programs(programs)
+            .with_submit(forwards.clone());
+        let local = Arc::new(LocalDelivery::new(users, agent));
         let remote = remote_delivery(controls)?;
         let mut parts = Parts::new(
             spool,
@@ -85,6 +99,7 @@ impl Mailer {
         );
         parts.log = Arc::new(reporter.clone());
         let (engine, queue) = Engine::new(parts, engine_config(controls, pid, uid)?);
+        forwards.0.get_or_init(|| queue.clone());
         Ok(Self {
             submit: Arc::new(queue.clone()),
             running: Some(Running {
@@ -139,6 +154,20 @@ impl Mailer {
             running.queue.stop();
             let _ = running.engine.await;
             running.remote.close().await;
+        }
+    }
+}
+
+/// The queue as deliveries see it: they are made before it is, and it runs them.
+#[derive(Default)]
+struct LateSubmit(OnceLock<Queue>);
+
+#[async_trait]
+impl Submit for LateSubmit {
+    async fn begin(&self, origin: Origin) -> Result<Box<dyn Draft>, SubmitError> {
+        match self.0.get() {
+            Some(queue) => queue.begin(origin).await,
+            None => Err(SubmitError::Unavailable),
         }
     }
 }

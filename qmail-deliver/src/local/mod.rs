@@ -1,30 +1,40 @@
 //! Delivery to users of this host, as qmail-lspawn(8) and qmail-local(8) do it.
 //!
-//! A recipient is looked up in a [`UserDirectory`]; from the user a plan is made, purely; then the plan is carried out. So far
-//! a plan is one Maildir: that of the user, or the default in the user's home. Instruction files are not read.
+//! A recipient is looked up in a [`UserDirectory`]; the files in the user's home say which plan is made; then the plan is carried
+//! out.
 
-mod execute;
+mod agent;
+mod content;
+mod lookup;
+mod mbox;
 mod plan;
+mod program;
 #[cfg(test)]
 mod tests;
 mod trace;
 
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt as _;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use qmail_core::{Address, Delivery, Destination, Job, Outcome, Report, ReversePath};
+use qmail_core::dot_qmail::Mailbox;
+use qmail_core::{Address, Delivery, Destination, Job, Outcome, Report};
 
-use crate::{Maildirs, UserDirectory};
-use plan::Plan;
+use crate::{User, UserDirectory};
 
-/// Delivers to the users of a [`UserDirectory`], into Maildirs.
+pub use agent::{LocalAgent, Parcel, ParcelContent, Rehearsal};
+pub use content::FileContent;
+pub use lookup::INSTRUCTIONS_OCTETS_MAX;
+pub use plan::{Plan, Step};
+pub use program::Programs;
+
+/// Delivers to the users of a [`UserDirectory`], as their instruction files say.
 ///
 /// | recipient | outcome |
 /// |---|---|
-/// | of a user | into the user's Maildir, with `Return-Path` and `Delivered-To` in front: `did 1+0+0` |
-/// | unknown, or an extension nobody wants | failed: `Sorry, no mailbox here by that name. (#5.1.1)` |
+/// | of a user | what the user's instructions say, or the default delivery: `did 1+0+0` |
+/// | unknown, or an extension without instructions | failed: `Sorry, no mailbox here by that name. (#5.1.1)` |
 /// | without `@` | failed: `Sorry, address must include host name. (#5.1.3)` |
 /// | with an empty local part | delivered to nowhere, as qmail-lspawn(8) does |
 /// | already in a `Delivered-To` field of the message | failed: `This message is looping: ... (#5.4.6)` |
@@ -36,14 +46,15 @@ use plan::Plan;
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// use std::{sync::Arc, time::SystemTime};
 /// use qmail_core::{Address, Delivery, Job, MemoryContent, Outcome, ReversePath};
-/// use qmail_deliver::{FixedUsers, LocalDelivery, Maildirs, User};
+/// use qmail_deliver::{FixedUsers, LocalAgent, LocalDelivery, Maildirs, User};
 ///
 /// # let scratch = tempfile::tempdir()?;
 /// # let home = scratch.path();
 /// Maildirs::create(&home.join("Maildir"))?;
 /// let users = FixedUsers::new().with("joe", User::new("joe", home));
 /// let maildirs = Maildirs::new("mx.example.org", std::process::id(), SystemTime::now);
-/// let local = LocalDelivery::new(Arc::new(users), maildirs);
+/// let agent = LocalAgent::new(maildirs, SystemTime::now);
+/// let local = LocalDelivery::new(Arc::new(users), agent);
 /// let outcomes = local.deliver(Job {
 ///     content: Arc::new(MemoryContent("Subject: hello\n\nhello\n".into())),
 ///     sender: ReversePath::new("ann@example.net")?,
@@ -55,24 +66,24 @@ use plan::Plan;
 #[derive(Clone)]
 pub struct LocalDelivery {
     users: Arc<dyn UserDirectory>,
-    maildirs: Maildirs,
-    default_maildir: PathBuf,
+    agent: LocalAgent,
+    default_delivery: Bytes,
 }
 
 impl LocalDelivery {
-    /// Mail goes to `Maildir` in the home directory of its user, if the user does not say otherwise.
-    pub fn new(users: Arc<dyn UserDirectory>, maildirs: Maildirs) -> Self {
+    /// Mail goes to `./Maildir/` in the home directory of its user, if the user does not say otherwise.
+    pub fn new(users: Arc<dyn UserDirectory>, agent: LocalAgent) -> Self {
         Self {
             users,
-            maildirs,
-            default_maildir: PathBuf::from("Maildir"),
+            agent,
+            default_delivery: Bytes::from_static(b"./Maildir/"),
         }
     }
 
-    /// Mail goes to this place instead, relative to the home directory.
+    /// These are the instructions of users who have none, instead.
     #[must_use]
-    pub fn with_default_maildir(mut self, maildir: impl Into<PathBuf>) -> Self {
-        self.default_maildir = maildir.into();
+    pub fn with_default_delivery(mut self, instructions: impl Into<Bytes>) -> Self {
+        self.default_delivery = instructions.into();
         self
     }
 
@@ -87,18 +98,33 @@ impl LocalDelivery {
             Ok(None) => return no_mailbox(),
             Err(error) => return error.outcome(),
         };
-        match plan::plan(&user, &self.default_maildir) {
-            Plan::NoMailbox => no_mailbox(),
-            Plan::Carry(instructions) => {
-                let parcel = execute::Parcel {
-                    content: &*job.content,
-                    sender: &job.sender,
-                    recipient,
-                    user: &user,
-                };
-                execute::execute(&self.maildirs, parcel, &instructions).await
+        let (local, host) = recipient.split();
+        let mailbox = mailbox(&user, local, host.unwrap_or_default());
+        let parcel = Parcel {
+            sender: &job.sender,
+            content: ParcelContent::Any(&*job.content),
+        };
+        match &user.maildir {
+            Some(maildir) => {
+                let maildir = user.home.join(maildir);
+                self.agent.deliver_into(&maildir, &mailbox, parcel).await
+            }
+            None => {
+                let delivered = self.agent.deliver(&mailbox, &self.default_delivery, parcel);
+                delivered.await
             }
         }
+    }
+}
+
+fn mailbox(user: &User, local: &[u8], host: &[u8]) -> Mailbox {
+    Mailbox {
+        user: user.name.clone(),
+        home: Bytes::copy_from_slice(user.home.as_os_str().as_bytes()),
+        local: Bytes::copy_from_slice(local),
+        dash: user.dash.clone(),
+        extension: user.extension.clone(),
+        host: Bytes::copy_from_slice(host),
     }
 }
 
@@ -124,7 +150,8 @@ impl Delivery for LocalDelivery {
 impl std::fmt::Debug for LocalDelivery {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("LocalDelivery")
-            .field("default_maildir", &self.default_maildir)
+            .field("agent", &self.agent)
+            .field("default_delivery", &self.default_delivery)
             .finish_non_exhaustive()
     }
 }
@@ -139,25 +166,4 @@ fn failed(text: &'static str) -> Outcome {
 
 fn deferred(text: &'static str) -> Outcome {
     Outcome::Deferred(Report::from(text))
-}
-
-/// The fields that are put in front of a message: where bounces go, and whom it was delivered to.
-fn head(sender: &ReversePath, recipient: &Address) -> Bytes {
-    let mut head = b"Return-Path: <".to_vec();
-    head.extend(sender.quoted().into_iter().map(in_one_line));
-    head.extend_from_slice(b">\n");
-    head.extend(delivered_to(recipient));
-    Bytes::from(head)
-}
-
-/// The line that tells a loop.
-fn delivered_to(recipient: &Address) -> Vec<u8> {
-    let mut line = b"Delivered-To: ".to_vec();
-    line.extend(recipient.as_bytes().iter().copied().map(in_one_line));
-    line.push(b'\n');
-    line
-}
-
-fn in_one_line(octet: u8) -> u8 {
-    if octet == b'\n' { b'_' } else { octet }
 }

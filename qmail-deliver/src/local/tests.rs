@@ -7,11 +7,11 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::time::SystemTime;
 
-use qmail_core::{CHUNK_OCTETS_MAX, MemoryContent};
+use qmail_core::{CHUNK_OCTETS_MAX, MemoryContent, ReversePath};
 use tempfile::TempDir;
 
 use super::*;
-use crate::{FixedUsers, User, UserError};
+use crate::{FixedUsers, Maildirs, User, UserError};
 
 struct World {
     home: TempDir,
@@ -39,7 +39,7 @@ impl World {
         let maildirs = Maildirs::new("mx.test", 7, SystemTime::now);
         Self {
             home,
-            local: LocalDelivery::new(Arc::new(users), maildirs),
+            local: LocalDelivery::new(Arc::new(users), LocalAgent::new(maildirs, SystemTime::now)),
         }
     }
 

@@ -1,0 +1,192 @@
+//! Delivery into files in mbox format.
+//!
+//! One message is written at a time, under an exclusive lock of the whole file. Whatever fails, the file is cut back to what it
+//! was. A crash can leave a part of a message at the end; the next delivery starts on a new line.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use qmail_core::mbox::Quoter;
+use qmail_core::{Body, Outcome};
+use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::io::Errno;
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, sleep};
+
+use super::deferred;
+use super::lookup::told;
+
+/// Why a message is not in an mbox.
+#[derive(Debug)]
+pub(super) enum MboxError {
+    /// Somebody else had the lock for all of [`LOCK_TIMEOUT`].
+    Locked,
+    Open(io::Error),
+    Read(io::Error),
+    Write(io::Error),
+}
+
+impl MboxError {
+    /// In the words of qmail-local(8). `name` is the file's, as the instruction has it.
+    pub(super) fn outcome(&self, name: &[u8]) -> Outcome {
+        match self {
+            Self::Locked => deferred("File has been locked for 30 seconds straight. (#4.3.0)\n"),
+            Self::Open(error) => told("Unable to open ", name, error, "(#4.2.1)"),
+            Self::Read(error) => told("Unable to read message", b"", error, "(#4.3.0)"),
+            Self::Write(error) => told("Unable to write ", name, error, "(#4.3.0)"),
+        }
+    }
+}
+
+/// Appends a message: `head`, which starts with the `From ` line, then all of `body`, quoted.
+pub(super) async fn append(
+    path: &Path,
+    head: Vec<u8>,
+    body: &mut dyn Body,
+) -> Result<(), MboxError> {
+    let mut mbox = lock(path.to_owned()).await?;
+    let mut quoter = Quoter::new();
+    let mut text = head;
+    while let Some(chunk) = body.next().await.map_err(MboxError::Read)? {
+        quoter.write(&chunk, &mut text);
+        if text.len() >= BATCH_OCTETS {
+            mbox = blocking(move || mbox.write(&text)).await?;
+            text = Vec::new();
+        }
+    }
+    quoter.finish(&mut text);
+    blocking(move || mbox.write(&text)?.commit()).await
+}
+
+/// Opens the file and gets the lock. Tries until it succeeds, so that no thread is held by somebody else's lock.
+async fn lock(path: PathBuf) -> Result<Appending, MboxError> {
+    let deadline = Instant::now() + LOCK_TIMEOUT;
+    let mut pause = LOCK_PAUSE_FIRST;
+    loop {
+        let path = path.clone();
+        match spawn_blocking(move || Appending::open(&path)).await {
+            Ok(Ok(Some(mbox))) => return Ok(mbox),
+            Ok(Ok(None)) if Instant::now() >= deadline => return Err(MboxError::Locked),
+            Ok(Ok(None)) => sleep(pause).await,
+            Ok(Err(error)) => return Err(MboxError::Open(error)),
+            Err(_) => return Err(MboxError::Open(io::ErrorKind::Interrupted.into())),
+        }
+        pause = (pause * 2).min(LOCK_PAUSE_MAX);
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T, MboxError> {
+    match spawn_blocking(work).await {
+        Ok(result) => result.map_err(MboxError::Write),
+        // The runtime is being shut down.
+        Err(_) => Err(MboxError::Write(io::ErrorKind::Interrupted.into())),
+    }
+}
+
+/// An mbox that is locked and being appended to. Dropping it cuts it back.
+struct Appending {
+    file: File,
+    directory: PathBuf,
+    octets_before: u64,
+    committed: bool,
+}
+
+impl Appending {
+    /// `None`: it is locked now, or has just been replaced by another file.
+    #[expect(clippy::disallowed_methods, reason = "this is the seam to mbox files")]
+    fn open(path: &Path) -> io::Result<Option<Self>> {
+        let mut options = OpenOptions::new();
+        // NONBLOCK: a FIFO is refused below rather than waited for.
+        options
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .custom_flags(OFlags::NONBLOCK.bits() as i32);
+        let file = match options.clone().read(true).open(path) {
+            // Writing is all that is needed.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => options.open(path)?,
+            file => file?,
+        };
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::other("not a regular file"));
+        }
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK | Errno::INTR) => return Ok(None),
+            Err(errno) => return Err(errno.into()),
+        }
+        let metadata = file.metadata()?;
+        // A mail reader may have put another file in its place while we had it open.
+        let named = match std::fs::metadata(path) {
+            Ok(named) => named,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        if (named.dev(), named.ino()) != (metadata.dev(), metadata.ino()) {
+            return Ok(None);
+        }
+        let mut appending = Self {
+            file,
+            directory: path.parent().unwrap_or(Path::new("/")).to_owned(),
+            octets_before: metadata.len(),
+            committed: false,
+        };
+        appending.end_last_line()?;
+        Ok(Some(appending))
+    }
+
+    /// After a crash, or another's carelessness, the file may not end in LF; our `From ` line has to start a line.
+    fn end_last_line(&mut self) -> io::Result<()> {
+        let Some(last) = self.octets_before.checked_sub(1) else {
+            return Ok(());
+        };
+        let mut octet = [b'\n'];
+        match self.file.read_at(&mut octet, last) {
+            Ok(_) if octet == *b"\n" => Ok(()),
+            Ok(_) => self.file.write_all(b"\n"),
+            // Opened for writing only: it has to be taken as it is.
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::BADF) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn write(mut self, text: &[u8]) -> io::Result<Self> {
+        self.file.write_all(text)?;
+        Ok(self)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "this is the seam to mbox files")]
+    fn commit(mut self) -> io::Result<()> {
+        self.file.sync_all()?;
+        if self.octets_before == 0 {
+            // It may be new: then its name has to be made durable too.
+            File::open(&self.directory)?.sync_all()?;
+        }
+        self.committed = true;
+        Ok(())
+    }
+}
+
+impl Drop for Appending {
+    fn drop(&mut self) {
+        if !self.committed {
+            // If that fails too, there is nothing left to try.
+            let _ = self.file.set_len(self.octets_before);
+        }
+    }
+}
+
+/// So long the lock of a file is waited for.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long to wait before trying the lock again: twice as long each time, up to the second.
+const LOCK_PAUSE_FIRST: Duration = Duration::from_millis(5);
+const LOCK_PAUSE_MAX: Duration = Duration::from_millis(250);
+
+/// So much text is gathered for a write.
+const BATCH_OCTETS: usize = 256 * 1024;
