@@ -38,8 +38,20 @@ pub(crate) struct Call {
 
 /// All programs, sorted by first name. A test checks the order and that no name is taken twice.
 pub(crate) const APPLETS: &[Applet] = &[
+    applets::tools822::DATE,
+    applets::tools822::FIELD,
+    applets::tools822::HEADER,
+    applets::tools822::RECEIVED,
     applets::links::APPLET,
+    applets::predate::DATEMAIL,
+    applets::tools822::IFTOCC,
+    applets::predate::MAILSUBJ,
+    applets::new_inject::APPLET,
+    applets::ofmipname::APPLET,
+    applets::predate::PREDATE,
+    applets::inject::APPLET,
     applets::queue::APPLET,
+    applets::sendmail::APPLET,
     applets::serve::APPLET,
 ];
 

@@ -19,6 +19,14 @@ pub(crate) fn fatal(name: &str, words: &dyn fmt::Display, code: u8) -> ExitCode 
     ExitCode::from(code)
 }
 
+/// Writes `NAME: fatal: WORDS` on standard error with the octets as they are: the classic programs repeat what they were
+/// given, over several lines if it has them.
+pub(crate) fn fatal_octets(name: &str, words: &[u8], code: u8) -> ExitCode {
+    let line = [name.as_bytes(), b": fatal: ", words, b"\n"].concat();
+    let _ = std::io::stderr().write_all(&line);
+    ExitCode::from(code)
+}
+
 /// Writes text on standard output. A reader that went away is no trouble of ours.
 pub(crate) fn print(text: &str) {
     let mut out = std::io::stdout().lock();

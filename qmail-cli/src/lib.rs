@@ -11,11 +11,16 @@
 
 mod applet;
 mod applets;
+mod classic;
 mod command_line;
+mod composition;
 mod exit;
+mod getopt;
 mod home;
+mod injection;
 mod log;
 mod passwords;
+mod queue_program;
 mod serve;
 
 pub use applet::{applet_names, main};

@@ -33,7 +33,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     identity.name = Some(b"Joe Q. Public".to_vec());
     let settings = Settings::new(qualifier, "mail.example.org", identity);
 
-    let from_stdin = std::env::args().nth(1).is_some_and(|argument| argument == "-");
+    let from_stdin = std::env::args()
+        .nth(1)
+        .is_some_and(|argument| argument == "-");
     let mut input: Box<dyn Read> = if from_stdin {
         Box::new(io::stdin())
     } else {

@@ -13,6 +13,7 @@
 //! | expand and strip variable return paths | [`verp`] |
 //! | write and read bounces | [`bounce`] |
 //! | find the user of a local address | [`users`], [`cdb`] |
+//! | understand the exit code of a queue program | [`QueueExit`] |
 //! | frame octets for QMTP and QMQP | [`netstring`] |
 //! | be a place that mail is delivered to | [`Delivery`] |
 //! | be a place that new mail is handed to | [`Submit`], [`Draft`] |
@@ -38,6 +39,7 @@ mod outcome;
 mod password;
 #[cfg(feature = "tokio")]
 pub mod pump;
+mod queue_exit;
 mod reply;
 pub mod route;
 mod submit;
@@ -52,6 +54,7 @@ pub use escape::Escaped;
 pub use machine::{Machine, Question};
 pub use outcome::{Outcome, REPORT_OCTETS_MAX, Report};
 pub use password::{Account, Credentials, LoginError, PasswordChecker, Secret, apop_digest};
+pub use queue_exit::{QueueExit, QueueFailure};
 pub use reply::{EnhancedStatus, Reply, ReplyStyle, StatusClass};
 pub use submit::{Draft, Origin, Receipt, Submit, SubmitError};
 

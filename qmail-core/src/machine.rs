@@ -20,7 +20,8 @@ pub trait Machine {
 
     /// Takes octets from the peer, and returns how many were taken.
     ///
-    /// Fewer than offered means that events are undrained or a question is open: settle that, then offer the rest.
+    /// Fewer than offered means that events or octets to be sent are undrained, or a question is open: settle that, then
+    /// offer the rest.
     /// After the machine is closed everything is taken and thrown away.
     fn receive(&mut self, now: Instant, octets: &[u8]) -> usize;
 

@@ -7,6 +7,7 @@ use std::time::Instant;
 use qmail_core::pump::Pump;
 use qmail_core::{Account, Body, Credentials, LoginError, PasswordChecker};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
 
 use crate::output::push_error;
 use crate::{
@@ -27,8 +28,10 @@ pub struct Served {
     /// How many messages were to be removed at its end.
     pub deleted: u64,
     /// The last thing that went wrong here, not at the client: passwords that could not be checked, a maildrop that could
-    /// not be read or cleared; or the broken connection.
+    /// not be read or cleared.
     pub trouble: Option<io::Error>,
+    /// How the connection broke, if it did: usually the client's doing.
+    pub broken: Option<io::Error>,
 }
 
 /// Serves one client, from the greeting of `session` to the end.
@@ -88,9 +91,14 @@ where
             push_error(&mut reply, error.to_string().as_bytes());
             served.end = End::LoginFailed;
             served.trouble = Some(io::Error::other(error));
-            if stream.write_all(&reply).await.is_ok() {
-                let _ = stream.shutdown().await;
-            }
+            let last_words = async {
+                stream.write_all(&reply).await?;
+                // A stream may keep what it was given: tokio's standard output does.
+                stream.flush().await?;
+                stream.shutdown().await
+            };
+            // A client that does not take them is as good as gone.
+            let _ = timeout(config.idle, last_words).await;
             return served;
         }
     };
@@ -114,6 +122,7 @@ impl Served {
             retrieved: 0,
             deleted: 0,
             trouble: None,
+            broken: None,
         }
     }
 }
@@ -145,7 +154,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Owner<'_, S> {
                     if let Some(end) = self.pump.machine().end() {
                         self.served.end = end;
                     }
-                    self.served.trouble = Some(error);
+                    self.served.broken = Some(error);
                     return self.served;
                 }
             }
@@ -262,3 +271,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Owner<'_, S> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,6 +13,8 @@ mod spool;
 mod workers;
 
 pub use clock::{Clock, ManualClock, Now, SystemClock};
+#[cfg(any(test, feature = "sim"))]
+pub use disk::{Choices, SimDisk, Trouble};
 pub use disk::{Disk, DiskFile, RealDisk, Stat};
 pub use engine::{Config, Counts, ENVELOPES_OCTETS_MAX, Engine, Parts, Queue, TROUBLE_WAIT};
 pub use inspect::count_messages;

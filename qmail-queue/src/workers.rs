@@ -71,6 +71,11 @@ impl Workers {
         Self { handle: None }
     }
 
+    /// Whether tasks run beside their callers.
+    pub(crate) fn are_threads(&self) -> bool {
+        self.handle.is_some()
+    }
+
     /// Runs `task` and gives its result. The task begins when this is called, and runs to its end even if the future is
     /// dropped.
     ///

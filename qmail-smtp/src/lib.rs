@@ -10,8 +10,8 @@
 //! owner's, asked for by events that carry a [`Question`](qmail_core::Question). With feature `tokio` of qmail-core,
 //! `qmail_core::pump::Pump` drives either machine over any stream; `examples/memory_server.rs` is a whole server.
 //!
-//! No machine holds a whole message. What a session can be made to hold is bounded by its `Config`; an idle one holds
-//! nothing on the heap.
+//! No machine holds a whole message. What a session can be made to hold is bounded by its `Config`; an idle one holds less
+//! than 1 KiB on the heap.
 //!
 //! ```
 //! use std::{sync::Arc, time::Instant};

@@ -439,7 +439,6 @@ fn too_many_errors_end_the_session() {
     S: 250 2.0.0 ok
     C: NOOP
        closed: TooManyErrors
-    S: 250 2.0.0 ok
     S: 421 4.7.0 too many errors
     C: NOOP
     "#);

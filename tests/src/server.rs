@@ -66,11 +66,9 @@ impl Server {
             output,
             home: home.to_owned(),
         };
-        server.wait_for(|lines| {
-            lines
-                .iter()
-                .any(|line| line.starts_with("status: local 0/"))
-        });
+        let ready =
+            |line: &String| line.starts_with("status: local 0/") || line.starts_with("listening: ");
+        server.wait_for(|lines| lines.iter().any(ready));
         server
     }
 
@@ -108,6 +106,19 @@ impl Server {
         let found = |lines: &[String]| lines.iter().find(|line| line.contains(part)).cloned();
         self.wait_for(|lines| found(lines).is_some());
         found(&self.lines()).unwrap_or_else(|| panic!("no line {part:?} in {:#?}", self.lines()))
+    }
+
+    /// Waits until this many messages are done with.
+    ///
+    /// # Panics
+    ///
+    /// If they are not, in time.
+    pub fn wait_for_ends(&self, count: usize) {
+        let ended = |lines: &[String]| {
+            let ends = lines.iter().filter(|line| line.starts_with("end msg "));
+            ends.count() >= count
+        };
+        assert!(self.wait_for(ended), "{count} ends in {:#?}", self.lines());
     }
 
     /// Where it takes mail.

@@ -65,13 +65,7 @@ fn a_long_message_is_never_in_memory() {
     }
     let reply = send_mail(server.smtp(), "", &[&user], &text);
     assert!(reply.starts_with("250 "), "{reply}");
-    server.wait_for(|lines| {
-        lines
-            .iter()
-            .filter(|line| line.starts_with("end msg "))
-            .count()
-            == 2
-    });
+    server.wait_for_ends(2);
     let growth = peak_kib(&server).saturating_sub(before);
     assert!(
         growth < LONG_GROWTH_KIB,

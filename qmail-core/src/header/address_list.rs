@@ -296,6 +296,12 @@ impl<'s> Writer<'s> {
         self.previous = next;
     }
 
+    /// Writes an element that is all there already.
+    pub(crate) fn element(&mut self, element: &[u8]) {
+        self.space(Kind::Atom);
+        self.sink.extend_from_slice(element);
+    }
+
     /// A literal where only words may stand.
     fn bracketed_word(&mut self, literal: &Token<'_>) {
         self.space(Kind::Quoted);

@@ -31,7 +31,7 @@ pub struct Civil {
     pub weekday: u8,
 }
 
-const MONTHS: [&str; 12] = [
+pub(crate) const MONTHS: [&str; 12] = [
     "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
 ];
 const WEEKDAYS: [&str; 7] = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
@@ -106,6 +106,27 @@ impl Civil {
         push_two(sink, self.second);
     }
 
+    /// Appends `YYYY-MM-DD HH:MM:SS`.
+    pub fn write_iso(&self, sink: &mut Vec<u8>) {
+        if (0..1000).contains(&self.year) {
+            let year = [
+                self.year / 1000,
+                self.year / 100 % 10,
+                self.year / 10 % 10,
+                self.year % 10,
+            ];
+            sink.extend(year.map(|digit| b'0' + digit as u8));
+        } else {
+            push_number(sink, self.year);
+        }
+        for part in [self.month, self.day] {
+            sink.push(b'-');
+            push_two(sink, part);
+        }
+        sink.push(b' ');
+        self.write_time(sink);
+    }
+
     /// Appends `YYYYMMDDhhmmss`, the stamp of a Message-ID.
     pub fn write_stamp(&self, sink: &mut Vec<u8>) {
         push_number(sink, self.year);
@@ -133,15 +154,40 @@ pub fn write_date(seconds: u64, sink: &mut Vec<u8>) {
     sink.extend_from_slice(b" -0000");
 }
 
-/// Appends the date of an mbox `From ` line: `Www Mmm DD HH:MM:SS YYYY`, UTC, the day with a zero in front.
+/// Appends `D Mon YYYY HH:MM:SS +HHMM`: local time of a zone that is so many seconds east of Greenwich then.
+///
+/// The offset is rounded down to minutes.
+///
+/// ```
+/// let mut sink = Vec::new();
+/// qmail_core::header::date::write_local_date(1_700_000_000, -12_600, &mut sink);
+/// assert_eq!(sink, b"14 Nov 2023 18:43:20 -0330");
+/// ```
+pub fn write_local_date(seconds: i64, offset: i32, sink: &mut Vec<u8>) {
+    Civil::from_unix(seconds.saturating_add(i64::from(offset))).write_822(sink);
+    sink.push(b' ');
+    write_offset(offset, sink);
+}
+
+/// Appends `+HHMM` or `-HHMM`.
+pub(crate) fn write_offset(offset: i32, sink: &mut Vec<u8>) {
+    let minutes = offset.unsigned_abs() / 60;
+    sink.push(if offset < 0 { b'-' } else { b'+' });
+    push_two(sink, (minutes / 60 % 100) as u8);
+    push_two(sink, (minutes % 60) as u8);
+}
+
+/// Appends the date of an mbox `From ` line: `Www Mmm DD HH:MM:SS YYYY`, the day with a zero in front.
+///
+/// By custom it is UTC; add the offset of a zone for local time.
 ///
 /// ```
 /// let mut sink = Vec::new();
 /// qmail_core::header::date::write_mbox_date(5 * 86_400, &mut sink);
 /// assert_eq!(sink, b"Tue Jan 06 00:00:00 1970");
 /// ```
-pub fn write_mbox_date(seconds: u64, sink: &mut Vec<u8>) {
-    let civil = from_seconds(seconds);
+pub fn write_mbox_date(seconds: i64, sink: &mut Vec<u8>) {
+    let civil = Civil::from_unix(seconds);
     sink.extend_from_slice(WEEKDAYS[usize::from(civil.weekday) % 7].as_bytes());
     sink.push(b' ');
     sink.extend_from_slice(civil.month_name().as_bytes());

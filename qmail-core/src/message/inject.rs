@@ -189,6 +189,15 @@ pub struct Message {
     pub malformed: Option<InjectError>,
 }
 
+impl Message {
+    /// The sender as a Return-Path field shows it, see [`Address::quoted`](crate::Address::quoted).
+    pub fn quoted_sender(&self) -> Vec<u8> {
+        let mut sink = Vec::new();
+        quote_address(&self.sender, &mut sink);
+        sink
+    }
+}
+
 impl<'s> Injection<'s> {
     /// A message whose recipients are those of its header.
     pub fn new(settings: &'s Settings) -> Self {
@@ -223,7 +232,8 @@ impl<'s> Injection<'s> {
     /// It is no address, or has no local part.
     pub fn recipient(&mut self, argument: &[u8]) -> Result<(), InjectError> {
         let address = complete_argument(argument, &self.settings.qualifier)?;
-        if has_no_local_part(&address) {
+        // `@host` is nobody. In a header it is a source route, and `""@host` somebody.
+        if address.is_empty() || memchr::memrchr(b'@', &address) == Some(0) {
             return Err(InjectError::Address(argument.to_vec()));
         }
         self.arguments.push(&address);
@@ -374,7 +384,7 @@ impl<'s> Injection<'s> {
         let mut found = Addresses::default();
         let start = self.kept.len();
         let result = self.rewrite(field, |address| {
-            if !has_no_local_part(address) {
+            if !address.is_empty() {
                 found.push(address);
             }
         });
@@ -556,11 +566,6 @@ pub fn complete_argument(argument: &[u8], qualifier: &Qualifier) -> Result<Vec<u
         Some(_) => Err(bad()),
         None => Ok(address),
     }
-}
-
-/// `<>` and `@host` are nobody.
-fn has_no_local_part(address: &[u8]) -> bool {
-    address.is_empty() || memchr::memrchr(b'@', address) == Some(0)
 }
 
 fn push_without_cr(octets: &[u8], sink: &mut Vec<u8>) {

@@ -1,9 +1,12 @@
 //! Making messages complete: what a user agent left out is supplied, addresses are completed, the envelope is made.
 
 mod addresses;
+mod body;
+pub mod compose;
 pub mod inject;
 
 pub use addresses::Addresses;
+pub use body::BodyText;
 
 /// When and where a message is made, for its Date and its Message-ID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

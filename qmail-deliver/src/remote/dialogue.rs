@@ -1,9 +1,11 @@
 //! One connection and the messages sent over it.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use futures::FutureExt;
 use qmail_core::pump::Pump;
 use qmail_core::{Address, Body, Content, Outcome, ReversePath};
@@ -51,7 +53,7 @@ impl Connection {
     ) -> Result<Self, (Self, Outcome)> {
         let mut connection = Self {
             pump: Pump::new(Session::new(config, now()), stream, now),
-            address: address.ip().to_canonical(),
+            address: address.ip(),
             since: now(),
             transactions: 0,
         };
@@ -123,7 +125,7 @@ impl Connection {
         mut said: Vec<Option<Outcome>>,
         indices: &[usize],
     ) -> Transacted {
-        let mut body: Option<Box<dyn Body>> = None;
+        let mut text = None;
         let mut too_many = Vec::new();
         let (mut message, mut broken_off) = (None, false);
         let mut ready = false;
@@ -139,7 +141,7 @@ impl Connection {
                     said[at] = Some(self.said_of_recipient(&reply));
                 }
                 Ok(Some(Event::BodyWanted)) => {
-                    if self.feed(content, &mut body).await.is_err() {
+                    if self.feed(content, &mut text).await.is_err() {
                         self.pump.machine().abort();
                         message = Some(texts::deferred(texts::UNREADABLE));
                     }
@@ -184,19 +186,23 @@ impl Connection {
         }
     }
 
-    /// Gives the session the next piece of the text, or its end.
-    async fn feed(
-        &mut self,
-        content: &dyn Content,
-        body: &mut Option<Box<dyn Body>>,
-    ) -> std::io::Result<()> {
-        let body = match body {
-            Some(body) => body,
-            None => body.insert(content.open().await?),
+    /// Gives the session the next piece of the text, together with the end if there is no further one: a message of one
+    /// chunk goes out in one write.
+    async fn feed(&mut self, content: &dyn Content, text: &mut Option<Text>) -> io::Result<()> {
+        let text = match text {
+            Some(text) => text,
+            None => {
+                let mut body = content.open().await?;
+                let next = body.next().await?;
+                text.insert(Text { body, next })
+            }
         };
-        match body.next().await? {
-            Some(chunk) => self.pump.machine().body(&chunk),
-            None => self.pump.machine().end_body(),
+        if let Some(chunk) = text.next.take() {
+            self.pump.machine().body(&chunk);
+            text.next = text.body.next().await?;
+        }
+        if text.next.is_none() {
+            self.pump.machine().end_body();
         }
         Ok(())
     }
@@ -267,6 +273,12 @@ impl Connection {
         let what = "does not accept a message of this size. (#5.3.4)";
         Outcome::Failed(texts::of_host(self.address, what, None))
     }
+}
+
+/// A text being sent, read one chunk ahead.
+struct Text {
+    body: Box<dyn Body>,
+    next: Option<Bytes>,
 }
 
 /// 452, said in the manner of RFC 821.

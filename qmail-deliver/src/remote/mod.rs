@@ -50,7 +50,27 @@ pub use texts::RemoteReport;
 /// kept for a few seconds for the next; one that turns out to be dead is replaced without a word.
 ///
 /// Connecting to one message's hosts is tried at most 16 times; every step has a timeout, and whatever the hosts do, each
-/// recipient gets an [`Outcome`] in the words of qmail-remote(8). Cheap to clone; clones share everything.
+/// recipient gets an [`Outcome`] in the words of qmail-remote(8). A delivery whose future is dropped ends without its final
+/// dot, unless that was already sent. Cheap to clone; clones share everything.
+///
+/// It needs a tokio runtime with time enabled, and spawns on it what nobody should wait for: goodbyes, and one task that
+/// closes idle connections while there are any.
+///
+/// ```no_run
+/// # async fn example(job: qmail_core::Job) -> Result<(), Box<dyn std::error::Error>> {
+/// use std::{sync::Arc, time::Instant};
+/// use qmail_core::Delivery;
+/// use qmail_deliver::{HickoryResolver, RemoteConfig, RemoteDelivery, TcpConnect};
+///
+/// let config = RemoteConfig::new("mail.example.org")?;
+/// let resolver = Arc::new(HickoryResolver::system()?);
+/// let remote = RemoteDelivery::new(config, resolver, Arc::new(TcpConnect), Instant::now, 1);
+/// for outcome in remote.deliver(job).await {
+///     println!("{}", String::from_utf8_lossy(outcome.report().as_bytes()));
+/// }
+/// remote.close().await;
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct RemoteDelivery {
     shared: Arc<Shared>,

@@ -41,7 +41,8 @@ pub(super) async fn addresses(
     };
     let mut addresses: Vec<SocketAddr> = Vec::with_capacity(found.len());
     for address in found {
-        let address = SocketAddr::new(address, port);
+        // An IPv4 address in the clothes of IPv6 is the same host.
+        let address = SocketAddr::new(address.to_canonical(), port);
         if !addresses.contains(&address) {
             addresses.push(address);
         }
@@ -196,6 +197,10 @@ mod tests {
             .with_mx("loop.test", 10, "self.test")
             .with_mx("loop.test", 20, "far.test")
             .with_mx("loop6.test", 0, "mapped.test")
+            .with_address(
+                "clothed.test",
+                "::ffff:192.0.2.8".parse::<IpAddr>().unwrap(),
+            )
             .with_mx("gone.test", 10, "nowhere.test")
             .with_failure("broken.test")
             .with_mx("partly.test", 10, "broken.test")
@@ -255,6 +260,7 @@ mod tests {
             ("partly.test", "192.0.2.2:25"),
             ("later.test", &format!("Z{LOOKUP_FAILED}")),
             ("literal.test", "192.0.2.9:25"),
+            ("clothed.test", "192.0.2.8:25"),
             ("dup.test", "192.0.2.2:25"),
         ] {
             let hop = NextHop::Exchangers(Bytes::copy_from_slice(domain.as_bytes()));

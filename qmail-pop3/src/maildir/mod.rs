@@ -201,5 +201,6 @@ async fn blocking<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) 
 /// reads all names; beyond that the message counts as gone until the next session.
 const SEARCHES_MAX: u32 = 64;
 
-#[cfg(test)]
+// Some of them serve whole sessions.
+#[cfg(all(test, feature = "tokio"))]
 mod tests;

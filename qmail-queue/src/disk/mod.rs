@@ -4,8 +4,12 @@
 
 mod cost;
 mod real;
+#[cfg(any(test, feature = "sim"))]
+mod sim;
 
 pub use real::RealDisk;
+#[cfg(any(test, feature = "sim"))]
+pub use sim::{Choices, SimDisk, Trouble};
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -24,8 +28,7 @@ pub trait Disk: Send + Sync + 'static {
     /// `AlreadyExists` if it does.
     fn create(&self, path: &Path, mode: u32) -> io::Result<Box<dyn DiskFile>>;
 
-    /// Opens a file; for writing too if `write`. What is then written to it must not be more than can be made durable without
-    /// the file's times.
+    /// Opens a file; for writing too if `write`. A sync of what is then written need not make the file's times durable.
     ///
     /// # Errors
     ///
@@ -100,6 +103,13 @@ pub trait DiskFile: Send + Sync {
     ///
     /// What the disk says: it is full, it is broken.
     fn write_at(&self, octets: &[u8], offset: u64) -> io::Result<()>;
+
+    /// Cuts the file off after so many octets.
+    ///
+    /// # Errors
+    ///
+    /// What the disk says.
+    fn truncate(&self, octets: u64) -> io::Result<()>;
 
     /// Reads into `room` from `offset`; returns how much, 0 at the end.
     ///

@@ -277,6 +277,10 @@ impl DiskFile for RealFile {
         self.file.write_all_at(octets, offset)
     }
 
+    fn truncate(&self, octets: u64) -> io::Result<()> {
+        self.file.set_len(octets)
+    }
+
     fn read_at(&self, room: &mut [u8], offset: u64) -> io::Result<usize> {
         loop {
             match self.file.read_at(room, offset) {
@@ -444,6 +448,7 @@ mod tests {
         assert_eq!(&room[..4], b"ello");
         assert_eq!(opened.read_at(&mut room, 5).unwrap(), 0);
         opened.write_at(b"!", 4).unwrap();
+        opened.truncate(2).unwrap();
         disk.sync(&[&*opened], &[]).unwrap();
         disk.set_times(c, SystemTime::UNIX_EPOCH).unwrap();
         assert_eq!(disk.stat(c).unwrap().modified, SystemTime::UNIX_EPOCH);

@@ -92,8 +92,7 @@ enum Mark {
 
 impl Engine {
     /// Does what the scheduler says.
-    pub(super) fn start_attempts(&mut self) {
-        let now = self.world.seconds();
+    pub(super) fn start_attempts(&mut self, now: u64) {
         while let Some(step) = self.scheduler.poll(now) {
             match step {
                 Step::Open(attempt) => self.open(attempt),
@@ -288,6 +287,11 @@ impl Engine {
         self.log_status();
         if done.is_empty() {
             self.scheduler.handle_recorded(pass);
+            return;
+        }
+        if closed && notes.is_empty() && self.scheduler.is_only_channel(pass) && !self.stopping {
+            // Its removal says the same as a closed channel, and both would cost a sync.
+            self.finish_with(pass, id, channel);
             return;
         }
         self.record(Record {

@@ -9,7 +9,7 @@ use qmail_core::bounce::{Notice, Plan, plan};
 use qmail_core::{Content, Draft, Envelope, Origin, Receipt, ReversePath, SubmitError};
 
 use super::{Again, Engine, Event, TROUBLE_WAIT, World};
-use crate::{LogEvent, MessageId, Settled, SpoolError};
+use crate::{Channel, LogEvent, MessageId, PassId, Settled, SpoolError};
 
 /// Most messages that are being finished at once: enough for them to share their syncs.
 const FINISHING_MAX: usize = 256;
@@ -18,6 +18,8 @@ const FINISHING_MAX: usize = 256;
 pub(super) struct Finish {
     id: MessageId,
     stage: Stage,
+    /// The pass that ended it, and its channel, where these deliveries are not recorded yet: the removal will do that.
+    unrecorded: Option<(PassId, Channel)>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -48,13 +50,30 @@ impl From<SpoolError> for Trouble {
 }
 
 impl Engine {
+    /// Finishes a message whose recipients are all recorded as done.
     pub(super) fn finish(&mut self, id: MessageId) {
-        let stage = Stage::Bounce;
-        self.finishes.push_back(Finish { id, stage });
+        self.finishes.push_back(Finish {
+            id,
+            stage: Stage::Bounce,
+            unrecorded: None,
+        });
+    }
+
+    /// Finishes a message of which the last deliveries have just succeeded.
+    pub(super) fn finish_with(&mut self, pass: PassId, id: MessageId, channel: Channel) {
+        self.finishes.push_back(Finish {
+            id,
+            stage: Stage::Bounce,
+            unrecorded: Some((pass, channel)),
+        });
     }
 
     pub(super) fn start_finishing(&mut self) {
-        while self.finishing < FINISHING_MAX && !self.stopping {
+        if self.stopping {
+            // The others wait for the next start; of these only this engine knows.
+            self.finishes.retain(|finish| finish.unrecorded.is_some());
+        }
+        while self.finishing < FINISHING_MAX {
             let Some(mut finish) = self.finishes.pop_front() else {
                 return;
             };
@@ -69,15 +88,31 @@ impl Engine {
 
     pub(super) fn handle_finished(&mut self, finished: Finished) {
         self.finishing -= 1;
-        match &finished.result {
-            Ok(()) => return,
-            Err(Trouble::Spool(error)) => self.log_trouble("finishing", error),
-            Err(Trouble::Bounce(error)) => self.log(&LogEvent::BounceTrouble {
-                id: finished.finish.id,
+        let Finished { finish, result } = finished;
+        let Err(trouble) = result else {
+            if let Some((pass, _)) = finish.unrecorded {
+                self.passes.remove(&pass);
+                self.scheduler.handle_closed(pass);
+            }
+            return;
+        };
+        match &trouble {
+            Trouble::Spool(error) => self.log(&LogEvent::SpoolTrouble {
+                doing: "finishing",
+                error,
+                consequence: match finish.unrecorded {
+                    Some(_) if self.stopping => "message will be delivered twice!",
+                    _ => "will try again later",
+                },
+            }),
+            Trouble::Bounce(error) => self.log(&LogEvent::BounceTrouble {
+                id: finish.id,
                 error,
             }),
         }
-        self.do_again(TROUBLE_WAIT, Again::Finish(finished.finish));
+        if !self.stopping {
+            self.do_again(TROUBLE_WAIT, Again::Finish(finish));
+        }
     }
 }
 
@@ -88,6 +123,9 @@ impl Finish {
         if self.stage == Stage::Bounce {
             match spool.failures(id).await? {
                 Some(notes) => {
+                    if let Some((_, channel)) = self.unrecorded {
+                        spool.close_channel(id, channel).await?;
+                    }
                     tell_sender(world, id, notes).await?;
                     self.stage = Stage::Forget;
                 }

@@ -162,6 +162,9 @@ impl<'a> Ticket<'a> {
     fn tell(mut self, arrival: Arrival) {
         self.settled = true;
         let mut inbox = self.shared.inbox();
+        if inbox.closed {
+            return;
+        }
         let octets = arrival.octets();
         if inbox.octets + octets > ENVELOPES_OCTETS_MAX {
             inbox.arrivals.push_back(Arrival::Id(arrival.id()));
@@ -243,6 +246,7 @@ struct Inbox {
     commits: BTreeSet<u64>,
     tickets_given: u64,
     counts: Counts,
+    closed: bool,
 }
 
 /// What the engine is to do.
@@ -293,6 +297,19 @@ impl Shared {
         let told = inbox.commits.first().copied();
         let told = told.unwrap_or(inbox.tickets_given);
         (std::mem::take(&mut inbox.orders), told)
+    }
+
+    /// Whether a stop is among the orders that are not taken yet.
+    pub(super) fn is_stop_ordered(&self) -> bool {
+        self.inbox().orders.stop
+    }
+
+    /// The engine has ended: from now on nothing is kept for it.
+    pub(super) fn close(&self) {
+        let mut inbox = self.inbox();
+        inbox.closed = true;
+        inbox.arrivals = VecDeque::new();
+        inbox.counts = Counts::default();
     }
 
     /// An envelope told of is worked off.

@@ -42,7 +42,7 @@ pub use config::{Config, Parts};
 pub use handle::{Counts, ENVELOPES_OCTETS_MAX, Queue};
 
 use crate::intake::Intake;
-use crate::{Channel, LogEvent, MessageId, PassId, Scheduler};
+use crate::{Channel, LogEvent, MessageId, Now, PassId, Recipient, Scheduler, SpoolError};
 use attempt::{Fresh, Opened, Pass, Record, Reported};
 use bounce::{Finish, Finished};
 use handle::{Arrival, Shared};
@@ -61,10 +61,16 @@ const CLEAN_UP_WAIT: Duration = Duration::from_secs(76_431);
 /// Longest sleep while messages wait for their time: the wall clock, by which they wait, may be set meanwhile.
 const SLEEP_MAX: Duration = Duration::from_secs(60);
 
-/// Most events handled in one go before other tasks of the same thread get a turn.
-const EVENTS_MAX: u32 = 256;
+/// Most events handled before anything new is started.
+const EVENTS_MAX: usize = 32;
+
+/// Most turns, of so many events each, before other tasks of the same thread get theirs.
+const TURNS_MAX: u32 = 8;
 
 /// A queue that delivers. Made together with its [`Queue`], by which the rest of the program talks to it.
+///
+/// All its deliveries are polled by whoever polls [`run`](Self::run), on one thread: one that computes much, as encryption does,
+/// should hand its work to the threads of its runtime and wait for it.
 pub struct Engine {
     world: Arc<World>,
     routes: Arc<Tables>,
@@ -93,7 +99,9 @@ pub struct Engine {
     again: BTreeMap<(Instant, u64), Again>,
     again_count: u64,
     timer: Option<Timer>,
-    events_in_a_row: u32,
+    /// Gathered by `poll`.
+    ended: Vec<Event>,
+    turns: u32,
     stopping: bool,
 }
 
@@ -116,14 +124,14 @@ impl World {
 
 /// Something that went on has ended.
 enum Event {
-    Looked(Result<Vec<MessageId>, crate::SpoolError>),
-    Routed(Routing, Result<Sorted, crate::SpoolError>),
-    Opened(PassId, Result<Opened, crate::SpoolError>),
-    Read(PassId, Result<Vec<crate::Recipient>, crate::SpoolError>),
+    Looked(Result<Vec<MessageId>, SpoolError>),
+    Routed(Routing, Result<Sorted, SpoolError>),
+    Opened(PassId, Result<Opened, SpoolError>),
+    Read(PassId, Result<Vec<Recipient>, SpoolError>),
     Reported(Reported),
-    Recorded(Record, Result<(), crate::SpoolError>),
+    Recorded(Record, Result<(), SpoolError>),
     Finished(Finished),
-    CleanedUp(Result<(), crate::SpoolError>),
+    CleanedUp(Result<(), SpoolError>),
 }
 
 /// Something to be done again.
@@ -175,7 +183,8 @@ impl Engine {
             again: BTreeMap::new(),
             again_count: 0,
             timer: None,
-            events_in_a_row: 0,
+            ended: Vec::new(),
+            turns: 0,
             stopping: false,
             world: Arc::new(World {
                 parts,
@@ -201,20 +210,20 @@ impl Engine {
     async fn work(&mut self) {
         loop {
             self.take_orders();
-            self.begin_again();
+            let now = self.world.parts.clock.now();
+            self.begin_again(now.monotonic);
             self.start_routing();
-            self.start_attempts();
+            self.start_attempts(now.seconds());
             self.start_finishing();
             if self.stopping && self.tasks.is_empty() {
                 return;
             }
             self.shared.show(self.counts());
-            self.set_timer();
-            match poll_fn(|context| self.poll(context)).await {
-                Wake::Event(event) => self.handle(event),
-                Wake::News => {}
-                Wake::Time => self.timer = None,
-            }
+            self.set_timer(now);
+            poll_fn(|context| self.poll(context)).await;
+            let mut ended = std::mem::take(&mut self.ended);
+            ended.drain(..).for_each(|event| self.handle(event));
+            self.ended = ended;
         }
     }
 
@@ -288,11 +297,10 @@ impl Engine {
     }
 
     /// Starts again what is due.
-    fn begin_again(&mut self) {
-        if self.again.is_empty() || self.stopping {
+    fn begin_again(&mut self, now: Instant) {
+        if self.stopping {
             return;
         }
-        let now = self.world.parts.clock.now().monotonic;
         while let Some(entry) = self.again.first_entry() {
             if entry.key().0 > now {
                 break;
@@ -310,8 +318,10 @@ impl Engine {
     /// What waits to be done again is left to the next start, but for what only this engine knows.
     fn give_up(&mut self) {
         for again in std::mem::take(&mut self.again).into_values() {
-            if let Again::Record(record) = again {
-                self.record(record);
+            match again {
+                Again::Record(record) => self.record(record),
+                Again::Finish(finish) => self.finishes.push_back(finish),
+                Again::Route(_) | Again::Look | Again::CleanUp => {}
             }
         }
     }
@@ -328,7 +338,7 @@ impl Engine {
         self.world.log(event);
     }
 
-    fn log_trouble(&self, doing: &'static str, error: &crate::SpoolError) {
+    fn log_trouble(&self, doing: &'static str, error: &SpoolError) {
         self.log(&LogEvent::SpoolTrouble {
             doing,
             error,
@@ -347,32 +357,36 @@ impl Engine {
         });
     }
 
-    /// What happens next. In a fixed order, so that equal runs stay equal.
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Wake> {
-        if self.events_in_a_row >= EVENTS_MAX {
-            self.events_in_a_row = 0;
+    /// Ready when there is something to do. What ended is gathered in the order in which it did, so that equal runs stay equal.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if self.turns >= TURNS_MAX {
+            self.turns = 0;
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
-        self.events_in_a_row += 1;
-        if self.shared.poll_news(context).is_ready() {
-            return Poll::Ready(Wake::News);
+        let mut ready = self.shared.poll_news(context).is_ready();
+        while self.ended.len() < EVENTS_MAX {
+            match self.tasks.poll_next_unpin(context) {
+                Poll::Ready(Some(event)) => self.ended.push(event),
+                Poll::Ready(None) | Poll::Pending => break,
+            }
         }
-        if let Poll::Ready(Some(event)) = self.tasks.poll_next_unpin(context) {
-            return Poll::Ready(Wake::Event(event));
-        }
+        ready |= !self.ended.is_empty();
         if let Some(timer) = &mut self.timer
             && timer.sleep.as_mut().poll(context).is_ready()
         {
-            return Poll::Ready(Wake::Time);
+            self.timer = None;
+            ready = true;
         }
-        self.events_in_a_row = 0;
+        if ready {
+            self.turns += 1;
+            return Poll::Ready(());
+        }
+        self.turns = 0;
         Poll::Pending
     }
 
-    fn set_timer(&mut self) {
-        let clock = &self.world.parts.clock;
-        let now = clock.now();
+    fn set_timer(&mut self, now: Now) {
         let due = self.scheduler.deadline(now.seconds());
         let again = match self.stopping {
             false => self.again.keys().next().map(|&(at, _)| at),
@@ -399,16 +413,10 @@ impl Engine {
             (Some(due), Some(again)) => due.min(again),
             (due, again) => due.or(again).unwrap_or(now.monotonic),
         };
-        let clock = Arc::clone(clock);
+        let clock = Arc::clone(&self.world.parts.clock);
         self.timer = Some(Timer {
             wanted,
             sleep: Box::pin(async move { clock.sleep_until(until).await }),
         });
     }
-}
-
-enum Wake {
-    Event(Event),
-    News,
-    Time,
 }

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
 use futures::{StreamExt, stream};
@@ -40,14 +41,15 @@ impl Engine {
         self.look = Some(Look::default());
         loop {
             match self.scan().await {
-                Ok(incoming) => {
+                None => return false,
+                Some(Ok(incoming)) => {
                     let begun = self.shared.commits_begun();
                     if let Some(look) = &mut self.look {
                         look.seen = Some((incoming, begun));
                     }
                     return true;
                 }
-                Err(error) => self.log_trouble("listing the spool", &error),
+                Some(Err(error)) => self.log_trouble("listing the spool", &error),
             }
             if !self.wait_for_spool().await {
                 return false;
@@ -55,7 +57,8 @@ impl Engine {
         }
     }
 
-    async fn scan(&mut self) -> Result<Vec<MessageId>, SpoolError> {
+    /// Lists everything; gives the incoming messages, or `None` if the engine is to stop instead.
+    async fn scan(&mut self) -> Option<Result<Vec<MessageId>, SpoolError>> {
         // A schedule of its own: a listing that breaks off leaves nothing behind.
         let mut scheduler = Scheduler::new(*self.scheduler.limits());
         let mut incoming = Vec::new();
@@ -65,13 +68,10 @@ impl Engine {
             Found::Incoming(id) => incoming.push(id),
             Found::Routed {
                 id,
-                birth,
                 local: None,
                 remote: None,
-            } => {
-                let _ = birth;
-                settled.push(id);
-            }
+                ..
+            } => settled.push(id),
             Found::Routed {
                 id,
                 birth,
@@ -86,12 +86,24 @@ impl Engine {
                 reason: &reason,
             }),
         };
-        self.world.parts.spool.scan(&mut found).await?;
+        let mut scan = self.world.parts.spool.scan(&mut found);
+        let scanned = poll_fn(|context| {
+            // Not taken: only a stop cannot wait until a long listing is over.
+            let _ = self.shared.poll_news(context);
+            if self.shared.is_stop_ordered() {
+                return Poll::Ready(None);
+            }
+            scan.as_mut().poll(context).map(Some)
+        });
+        if let Err(error) = scanned.await? {
+            return Some(Err(error));
+        }
+        drop(scan);
         self.scheduler = scheduler;
         for id in settled {
             self.finish(id);
         }
-        Ok(incoming)
+        Some(Ok(incoming))
     }
 
     /// Waits before the spool is listed again; `false` if the engine is to stop instead.
@@ -101,7 +113,7 @@ impl Engine {
         loop {
             let news = poll_fn(|context| {
                 if self.shared.poll_news(context).is_ready() {
-                    return std::task::Poll::Ready(true);
+                    return Poll::Ready(true);
                 }
                 sleep.as_mut().poll(context).map(|()| false)
             });
@@ -156,6 +168,7 @@ impl Engine {
 
     /// Writes down when each message is due, so that the next start does not try it before.
     pub(super) async fn write_down(self) {
+        self.shared.close();
         let world = self.world;
         let spool = &world.parts.spool;
         let now = world.seconds();

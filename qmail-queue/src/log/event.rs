@@ -5,7 +5,7 @@ use std::path::Path;
 
 use qmail_core::{Address, ReversePath};
 
-use super::Masked;
+use super::masked::{Masked, OneLine};
 use crate::{Channel, MessageId, SpoolError};
 
 /// Something that a postmaster may want to know.
@@ -384,28 +384,29 @@ impl fmt::Display for LogEvent<'_> {
                 write!(
                     f,
                     "warning: trouble {doing}: {}; {consequence}",
-                    Chain(error)
+                    OneLine(Chain(error))
                 )
             }
             Self::NoteTrouble { error } => {
-                let error = Chain(error);
+                let error = OneLine(Chain(error));
                 write!(
                     f,
                     "alert: unable to append to bounce message; HELP! sleeping... ({error})"
                 )
             }
             Self::BounceTrouble { error, .. } => {
-                let error = Chain(error);
+                let error = OneLine(Chain(error));
                 write!(
                     f,
                     "warning: trouble injecting bounce message, will try later ({error})"
                 )
             }
             Self::Damaged { path, reason } => {
-                write!(f, "warning: {}: {reason}; left alone", path.display())
+                let (path, reason) = (OneLine(path.display()), OneLine(reason));
+                write!(f, "warning: {path}: {reason}; left alone")
             }
-            Self::Warning { text } => write!(f, "warning: {text}"),
-            Self::Alert { text } => write!(f, "alert: {text}"),
+            Self::Warning { text } => write!(f, "warning: {}", OneLine(text)),
+            Self::Alert { text } => write!(f, "alert: {}", OneLine(text)),
         }
     }
 }
@@ -422,5 +423,133 @@ impl fmt::Display for Chain<'_> {
             next = cause.source();
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::path::PathBuf;
+
+    use super::*;
+
+    fn shown(value: Value<'_>) -> String {
+        match value {
+            Value::Number(number) => number.to_string(),
+            Value::Octets(octets) => format!("{:?}", String::from_utf8_lossy(octets)),
+            Value::Text(text) => format!("{text:?}"),
+            Value::Shown(text) => format!("{:?}", text.to_string()),
+            Value::Flag(flag) => flag.to_string(),
+        }
+    }
+
+    #[test]
+    fn every_event_has_its_line_and_its_fields() {
+        let id = MessageId(49);
+        let sender = &ReversePath::new("s s@x").unwrap();
+        let recipient = &Address::new(&b"caf\xe9 100%@x\n"[..]).unwrap();
+        let error = &SpoolError::Write {
+            path: PathBuf::from("remote/3/49"),
+            source: io::Error::other("disk on fire"),
+        };
+        let events = [
+            LogEvent::NewMessage { id },
+            LogEvent::MessageInfo {
+                id,
+                octets: 1234,
+                sender,
+                qp: 5,
+                uid: 6,
+            },
+            LogEvent::DeliveryStarted {
+                delivery: 1,
+                id,
+                channel: Channel::Remote,
+                recipient,
+            },
+            LogEvent::DeliveryEnded {
+                delivery: 1,
+                verdict: Verdict::Success,
+                text: b"",
+            },
+            LogEvent::DeliveryEnded {
+                delivery: 2,
+                verdict: Verdict::Failure,
+                text: b"a\n\nb \"c\"\t\x7f\n",
+            },
+            LogEvent::ReportMangled { delivery: 3 },
+            LogEvent::Status {
+                local: 1,
+                local_max: 10,
+                remote: 300,
+                remote_max: 400,
+                exiting: true,
+            },
+            LogEvent::Bounced { id, qp: 5 },
+            LogEvent::TripleBounce { id },
+            LogEvent::DoubleBounceDiscarded { id },
+            LogEvent::MessageEnded { id },
+            LogEvent::Exiting,
+            LogEvent::RecipientTooLong { id, recipient },
+            LogEvent::SpoolTrouble {
+                doing: "marking",
+                error,
+                consequence: "message will be delivered twice!",
+            },
+            LogEvent::NoteTrouble { error },
+            LogEvent::BounceTrouble { id, error },
+            LogEvent::Damaged {
+                path: Path::new("info/3/x"),
+                reason: "no message number",
+            },
+            LogEvent::Warning { text: "look out" },
+            LogEvent::Alert { text: "look here" },
+        ];
+        let mut shows = String::new();
+        for event in events {
+            shows += &format!("{event}\n    {}", event.name());
+            event.fields(&mut |name, value| shows += &format!(" {name}={}", shown(value)));
+            shows += "\n";
+        }
+        insta::assert_snapshot!(shows, @r#"
+        new msg 49
+            new_message message=49
+        info msg 49: bytes 1234 from <s_s@x> qp 5 uid 6
+            message_info message=49 octets=1234 sender="s s@x" qp=5 uid=6
+        starting delivery 1: msg 49 to remote caf__100_@x/
+            delivery_started delivery=1 message=49 channel="remote" recipient="caf� 100%@x\n"
+        delivery 1: success: 
+            delivery_ended delivery=1 verdict="success" text=""
+        delivery 2: failure: a//b_"c"__/
+            delivery_ended delivery=2 verdict="failure" text="a\n\nb \"c\"\t\u{7f}\n"
+        delivery 3: report mangled, will defer
+            report_mangled delivery=3
+        status: local 1/10 remote 300/400 exitasap
+            status local=1 local_max=10 remote=300 remote_max=400 exiting=true
+        bounce msg 49 qp 5
+            bounced message=49 qp=5
+        triple bounce: discarding bounce/49
+            triple_bounce message=49
+        warning: no doublebounceto; discarding bounce/49
+            double_bounce_discarded message=49
+        end msg 49
+            message_ended message=49
+        status: exiting
+            exiting
+        warning: recipient too long after rewriting: msg 49 to caf__100_@x/
+            recipient_too_long message=49 recipient="caf� 100%@x\n"
+        warning: trouble marking: cannot write remote/3/49: disk on fire; message will be delivered twice!
+            spool_trouble doing="marking" error="cannot write remote/3/49: disk on fire" consequence="message will be delivered twice!"
+        alert: unable to append to bounce message; HELP! sleeping... (cannot write remote/3/49: disk on fire)
+            note_trouble error="cannot write remote/3/49: disk on fire"
+        warning: trouble injecting bounce message, will try later (cannot write remote/3/49: disk on fire)
+            bounce_trouble message=49 error="cannot write remote/3/49: disk on fire"
+        warning: info/3/x: no message number; left alone
+            damaged path="info/3/x" reason="no message number"
+        warning: look out
+            warning text="look out"
+        alert: look here
+            alert text="look here"
+        "#);
     }
 }

@@ -32,9 +32,40 @@ impl fmt::Display for Masked<'_> {
     }
 }
 
+/// Shows text of ours, which may quote a stranger's, on one line: LF as `/`, other controls as `_`.
+pub(super) struct OneLine<T>(pub(super) T);
+
+impl<T: fmt::Display> fmt::Display for OneLine<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use fmt::Write;
+
+        struct Filter<'a, 'b>(&'a mut fmt::Formatter<'b>);
+
+        impl Write for Filter<'_, '_> {
+            fn write_str(&mut self, text: &str) -> fmt::Result {
+                text.chars().try_for_each(|shown| {
+                    self.0.write_char(match shown {
+                        '\n' => '/',
+                        control if control.is_control() => '_',
+                        other => other,
+                    })
+                })
+            }
+        }
+
+        write!(Filter(f), "{}", self.0)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_quoted_stranger_adds_no_line() {
+        let line = OneLine("no: \r\n250 caf\u{e9}\u{9b}1m");
+        assert_eq!(line.to_string(), "no: _/250 caf\u{e9}_1m");
+    }
 
     #[test]
     fn nothing_but_visible_ascii_is_left() {

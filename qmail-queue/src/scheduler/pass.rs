@@ -135,6 +135,13 @@ impl Scheduler {
         })
     }
 
+    /// Whether the message of a pass waits on no other channel, so that it is finished with this pass.
+    pub fn is_only_channel(&self, pass: PassId) -> bool {
+        self.passes
+            .get(&pass)
+            .is_some_and(|open| !self.both.contains(&open.message.id))
+    }
+
     /// All recipients of a pass are recorded as done. Returns whether its message has no other channel: it is finished.
     pub fn handle_closed(&mut self, pass: PassId) -> bool {
         self.drop_pass(pass)

@@ -107,7 +107,8 @@ pub trait Spool: Send + Sync {
         positions: &[Position],
     ) -> Result<(), SpoolError>;
 
-    /// Records that every recipient of a channel is done.
+    /// Records that every recipient of a channel is done. Durable on return. A closed channel has no recipients, and closing it
+    /// again, marking and putting it off are no errors.
     ///
     /// # Errors
     ///
@@ -118,7 +119,7 @@ pub trait Spool: Send + Sync {
     ///
     /// # Errors
     ///
-    /// Maybe a part of it was appended; appending again is harmless but for a note told twice.
+    /// At worst a part of it was appended, and appending it again tells it twice.
     async fn note_failure(&self, id: MessageId, note: &[u8]) -> Result<(), SpoolError>;
 
     /// The text of permanent failures, if there is any.
@@ -154,11 +155,12 @@ pub trait Spool: Send + Sync {
     /// The message is gone or cannot be read.
     async fn content(&self, id: MessageId) -> Result<Arc<dyn Content>, SpoolError>;
 
-    /// Removes a message that is settled.
+    /// Removes a message that is settled. Durable on return: no recipient of it is ever tried again, even if its channels were
+    /// never closed. So a message that is settled at once needs no other call before this one.
     ///
     /// # Errors
     ///
-    /// Some of it may be left; [`Spool::scan`] finds it again, as a routed message without open channels.
+    /// Some of it may be left; [`Spool::scan`] may find it again, as it was before this call. Removing again is harmless.
     async fn remove(&self, settled: Settled) -> Result<(), SpoolError>;
 
     /// Looks for what crashed writers left long ago, and removes it. Called now and then.

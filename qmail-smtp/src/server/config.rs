@@ -36,7 +36,7 @@ pub struct Config {
     /// answered with 421 4.7.0 and ends the session. What the owner refuses does not count. Default: 50.
     pub errors_max: u32,
     /// Most commands other than RCPT and DATA since the session's start or its last accepted message. Each one beyond is
-    /// still answered, but counts as an error. Default: 1000.
+    /// executed, but counts as an error. Default: 1000.
     pub idle_commands_max: u32,
     /// How many lines beginning with `Received` or `Delivered` in a message's header make it a loop: so many give
     /// 554 5.4.6 at its end; 0 is as 1. Default: 100, as qmail-smtpd(8).

@@ -106,56 +106,39 @@ impl Decoder {
                     self.at = At::Text;
                 }
                 At::Text => {
-                    let (lines, looping) = self.lines(&input[taken..], sink);
-                    taken += lines;
-                    if looping {
-                        return (taken, Progress::Looping);
+                    if self.hops.ended() {
+                        let whole = copy_whole_lines(&input[taken..], sink);
+                        if whole > 0 {
+                            self.at = At::LineStart;
+                            taken += whole;
+                            continue;
+                        }
                     }
-                    if self.at == At::Text && input.get(taken) == Some(&b'\n') {
-                        if self.bare_lf == BareLf::Refuse {
+                    let rest = &input[taken..];
+                    let end = memchr2(b'\r', b'\n', rest).unwrap_or(rest.len());
+                    self.header_text(&rest[..end]);
+                    sink.extend_from_slice(&rest[..end]);
+                    taken += end;
+                    match rest.get(end) {
+                        None => {}
+                        Some(b'\r') => {
+                            self.at = At::Cr;
+                            taken += 1;
+                        }
+                        Some(_) if self.bare_lf == BareLf::Refuse => {
                             return (taken, Progress::BareLf);
                         }
-                        taken += 1;
-                        if self.line_end(sink) {
-                            return (taken, Progress::Looping);
+                        Some(_) => {
+                            taken += 1;
+                            if self.line_end(sink) {
+                                return (taken, Progress::Looping);
+                            }
                         }
                     }
                 }
             }
         }
         (taken, Progress::More)
-    }
-
-    /// The common case, from within a line: copies whole lines while they end in CR LF and do not begin with a dot. Stops
-    /// at a bare LF, which is not taken, after a CR without a LF in sight, after a line end before a dot, and after a line
-    /// that makes a loop: then the second value is `true`.
-    fn lines(&mut self, input: &[u8], sink: &mut Vec<u8>) -> (usize, bool) {
-        let mut start = 0;
-        loop {
-            let rest = &input[start..];
-            let Some(length) = memchr2(b'\r', b'\n', rest) else {
-                self.header_text(rest);
-                sink.extend_from_slice(rest);
-                return (input.len(), false);
-            };
-            let line = &rest[..length];
-            self.header_text(line);
-            sink.extend_from_slice(line);
-            start += length;
-            if rest[length] == b'\n' {
-                return (start, false);
-            }
-            if rest.get(length + 1) != Some(&b'\n') {
-                self.at = At::Cr;
-                return (start + 1, false);
-            }
-            start += 2;
-            let looping = self.line_end(sink);
-            if looping || rest.get(length + 2).is_none_or(|&octet| octet == b'.') {
-                self.at = At::LineStart;
-                return (start, looping);
-            }
-        }
     }
 
     /// Whether that makes a loop.
@@ -169,4 +152,26 @@ impl Decoder {
             self.hops.text(octets);
         }
     }
+}
+
+/// The common case: copies whole lines, the first from within, as long as they end in CR LF and the next does not begin with
+/// a dot.
+fn copy_whole_lines(input: &[u8], sink: &mut Vec<u8>) -> usize {
+    let mut start = 0;
+    while let Some(length) = memchr2(b'\r', b'\n', &input[start..]) {
+        let end = start + length;
+        if input.get(end..end + 2) != Some(b"\r\n") {
+            break;
+        }
+        // One copy, CR included, and the LF in the CR's place.
+        sink.extend_from_slice(&input[start..=end]);
+        if let Some(last) = sink.last_mut() {
+            *last = b'\n';
+        }
+        start = end + 2;
+        if input.get(start) == Some(&b'.') {
+            break;
+        }
+    }
+    start
 }

@@ -26,9 +26,11 @@ mod data;
 mod event;
 mod hops;
 mod line;
+mod message;
 mod path;
 mod replies;
 mod session;
+mod transmit;
 
 pub use config::{BareCr, BareLf, Config, Extensions, ParameterPolicy, Timeouts};
 pub use data::{Decoder, Progress};

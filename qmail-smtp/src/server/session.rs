@@ -5,23 +5,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use qmail_core::{Address, CHUNK_OCTETS_MAX, Envelope, Machine, Question, Reply, ReversePath};
+use qmail_core::{Address, Envelope, Machine, Question, Reply, ReversePath};
 
 use super::command::{self, ArgumentError, Command};
-use super::data::{Decoder, Progress};
+use super::data::Progress;
 use super::event::{AbortReason, BodyEnd, CloseReason, Data, Event, Mail, Rcpt, Verdict};
 use super::line::{Line, LineBuffer};
+use super::message::{Message, Step};
+use super::transmit::Transmit;
 use super::{Config, replies};
 use crate::timer::Timer;
 
 /// Longest name in octets that HELO and EHLO take: RFC 5321 section 4.5.3.1.2.
 const NAME_OCTETS_MAX: usize = 255;
-
-/// Once so many octets wait to be sent, no more commands are taken until they were.
-const TRANSMIT_OCTETS_MAX: usize = 16 * 1024;
-
-/// A reply is kept back for those of the commands behind it at most this long.
-const BATCH_WAIT: Duration = Duration::from_secs(10);
 
 /// How long the last words of a session that is over may take to be sent.
 const LAST_WORDS_WAIT: Duration = Duration::from_secs(10);
@@ -72,33 +68,6 @@ struct Transaction {
     envelope: Envelope,
     /// Octets of all its addresses.
     octets: usize,
-}
-
-/// A message on its way in.
-#[derive(Debug)]
-struct Message {
-    decoder: Decoder,
-    octets: u64,
-    /// [`Config::hops_max`] was reached.
-    looping: bool,
-    /// [`Config::message_octets_max`] was passed.
-    too_large: bool,
-    /// The owner was told that it is void.
-    void: bool,
-    /// When the whole of it must have arrived.
-    limit: Timer,
-}
-
-/// Replies that wait to be sent.
-#[derive(Debug, Default)]
-struct Transmit {
-    octets: Vec<u8>,
-    /// When the first of them was made.
-    since: Option<Instant>,
-    /// More commands are at hand, whose replies may go with these.
-    more_to_come: bool,
-    /// They must go now, nevertheless.
-    overdue: bool,
 }
 
 impl Session {
@@ -279,22 +248,10 @@ impl Session {
     }
 
     fn begin_message(&mut self) {
-        let mut limit = Timer::new(self.timer.now());
-        limit.start_at_next_tick(self.config.timeouts.data);
         self.timer
             .start_at_next_tick(self.config.timeouts.data_block);
-        self.phase = Phase::Message(Box::new(Message {
-            decoder: Decoder::new(
-                self.config.bare_lf,
-                self.config.bare_cr,
-                self.config.hops_max,
-            ),
-            octets: 0,
-            looping: false,
-            too_large: false,
-            void: false,
-            limit,
-        }));
+        let message = Message::new(&self.config, self.timer.now());
+        self.phase = Phase::Message(Box::new(message));
     }
 
     /// One step of [`Machine::receive`] between messages.
@@ -318,6 +275,12 @@ impl Session {
         let command = command::command(line);
         if !matches!(command, Command::Rcpt(_) | Command::Data | Command::Quit) {
             self.idle_commands = self.idle_commands.saturating_add(1);
+            if self.idle_commands > self.config.idle_commands_max {
+                self.count_error();
+            }
+            if self.is_closed() {
+                return;
+            }
         }
         match command {
             Command::Helo(name) => self.greet(name, false),
@@ -340,9 +303,6 @@ impl Session {
                 self.close_with(&replies::unimplemented(), CloseReason::ForeignCommand);
             }
             Command::Unknown => self.refuse(&replies::unimplemented()),
-        }
-        if self.idle_commands > self.config.idle_commands_max {
-            self.count_error();
         }
     }
 
@@ -422,58 +382,39 @@ impl Session {
         let Phase::Message(message) = &mut self.phase else {
             return 0;
         };
-        // The decoder may give one octet more than it gets.
-        let octets = &octets[..octets.len().min(CHUNK_OCTETS_MAX - 1)];
-        let mut text = Vec::new();
-        let (taken, progress) = message.decoder.decode(octets, &mut text);
-        message.octets = message.octets.saturating_add(text.len() as u64);
-        message.looping |= progress == Progress::Looping;
-        message.too_large |= self
-            .config
-            .message_octets_max
-            .is_some_and(|octets_max| message.octets > octets_max);
-        let (looping, too_large) = (message.looping, message.too_large);
-        // What came first is the reason, so that it does not depend on the pieces: the decoder stops at each of the others.
-        let refused = match progress {
-            _ if too_large => Some(AbortReason::TooLarge),
-            _ if looping => Some(AbortReason::Looping),
-            Progress::BareLf => Some(AbortReason::BareLf),
-            Progress::BareCr => Some(AbortReason::BareCr),
-            Progress::More | Progress::End | Progress::Looping => None,
-        };
-        match refused {
-            Some(reason) if !message.void => {
-                message.void = true;
-                self.events.push_back(Event::Aborted { reason });
-            }
-            None if !text.is_empty() => self.events.push_back(Event::Body(text.into())),
-            _ => {}
+        let Step {
+            taken,
+            text,
+            aborted,
+            progress,
+        } = message.take(&self.config, octets);
+        let (octets, refusal) = (message.octets(), message.refusal());
+        if let Some(reason) = aborted {
+            self.events.push_back(Event::Aborted { reason });
+        } else if !text.is_empty() {
+            self.events.push_back(Event::Body(text));
         }
         self.timer.start(self.config.timeouts.data_block);
-        let octets = message.octets;
-        match progress {
-            Progress::More | Progress::Looping => {}
-            Progress::End => {
+        match (progress, refusal) {
+            (Progress::More | Progress::Looping, _) => {}
+            (Progress::End, Some(reply)) => {
                 self.phase = Phase::Command;
-                if looping {
-                    self.end_void_message(&replies::looping());
-                } else if too_large {
-                    self.end_void_message(&replies::too_large());
-                } else {
-                    self.timer.stop();
-                    self.phase = Phase::Asked(Asked::BodyEnd);
-                    self.events.push_back(Event::BodyEnd {
-                        question: Question::new(),
-                        octets,
-                    });
-                }
+                self.end_void_message(&reply);
+            }
+            (Progress::End, None) => {
+                self.timer.stop();
+                self.phase = Phase::Asked(Asked::BodyEnd);
+                self.events.push_back(Event::BodyEnd {
+                    question: Question::new(),
+                    octets,
+                });
             }
             // Nothing behind this may be taken for a command.
-            Progress::BareLf => {
+            (Progress::BareLf, _) => {
                 let reply = replies::bare_lf(self.config.reply_style);
                 self.close_with(&reply, CloseReason::BareLf);
             }
-            Progress::BareCr => self.close_with(&replies::bare_cr(), CloseReason::BareCr),
+            (Progress::BareCr, _) => self.close_with(&replies::bare_cr(), CloseReason::BareCr),
         }
         taken
     }
@@ -487,8 +428,8 @@ impl Session {
     }
 
     fn reply(&mut self, reply: &Reply) {
-        self.transmit.since.get_or_insert(self.timer.now());
-        reply.write(self.config.reply_style, &mut self.transmit.octets);
+        self.transmit
+            .reply(reply, self.config.reply_style, self.timer.now());
     }
 
     /// Says no, and counts it.
@@ -538,9 +479,8 @@ impl Session {
     /// If a message is on its way in that the owner still believes in, tells it.
     fn abort(&mut self, reason: AbortReason) {
         if let Phase::Message(message) = &mut self.phase
-            && !message.void
+            && message.make_void()
         {
-            message.void = true;
             self.events.push_back(Event::Aborted { reason });
         }
     }
@@ -548,18 +488,8 @@ impl Session {
     fn tick(&mut self, now: Instant) {
         self.timer.tick(now);
         if let Phase::Message(message) = &mut self.phase {
-            message.limit.tick(now);
+            message.tick(now);
         }
-    }
-
-    /// Whether replies have to be sent before more commands are taken.
-    fn transmit_first(&mut self) -> bool {
-        let transmit = &mut self.transmit;
-        let waited = transmit.since.map_or(Duration::ZERO, |since| {
-            self.timer.now().duration_since(since)
-        });
-        transmit.overdue = transmit.octets.len() >= TRANSMIT_OCTETS_MAX || waited >= BATCH_WAIT;
-        transmit.overdue
     }
 }
 
@@ -575,7 +505,7 @@ impl Machine for Session {
                 taken = octets.len();
                 break;
             }
-            if !self.events.is_empty() || self.transmit_first() {
+            if !self.events.is_empty() || self.transmit.must_go_first(self.timer.now()) {
                 break;
             }
             taken += match self.phase {
@@ -584,7 +514,7 @@ impl Machine for Session {
                 Phase::Asked(_) | Phase::Closed => break,
             };
         }
-        self.transmit.more_to_come = taken < octets.len();
+        self.transmit.expect_more(taken < octets.len());
         taken
     }
 
@@ -599,8 +529,7 @@ impl Machine for Session {
 
     fn handle_deadline(&mut self, now: Instant) {
         self.tick(now);
-        let message_is_due =
-            matches!(&self.phase, Phase::Message(message) if message.limit.is_due());
+        let message_is_due = matches!(&self.phase, Phase::Message(message) if message.is_overdue());
         if self.is_closed() {
             if self.timer.is_due() {
                 self.timer.stop();
@@ -617,30 +546,14 @@ impl Machine for Session {
     }
 
     fn poll_transmit(&mut self, sink: &mut Vec<u8>) -> bool {
-        let transmit = &mut self.transmit;
-        let asked = matches!(self.phase, Phase::Asked(_));
-        let keep_back = (transmit.more_to_come || asked)
-            && !transmit.overdue
-            && !matches!(self.phase, Phase::Closed);
-        if transmit.octets.is_empty() || keep_back {
-            return false;
-        }
-        if sink.is_empty() {
-            std::mem::swap(sink, &mut transmit.octets);
-        } else {
-            sink.append(&mut transmit.octets);
-        }
-        // Taken, not cleared: an idle session holds no buffer.
-        *transmit = Transmit {
-            more_to_come: transmit.more_to_come,
-            ..Transmit::default()
-        };
-        true
+        let keep_back = matches!(self.phase, Phase::Asked(_));
+        let closed = self.is_closed();
+        self.transmit.poll(keep_back, closed, sink)
     }
 
     fn deadline(&self) -> Option<Instant> {
         let limit = match &self.phase {
-            Phase::Message(message) => message.limit.deadline(),
+            Phase::Message(message) => message.deadline(),
             _ => None,
         };
         [self.timer.deadline(), limit].into_iter().flatten().min()

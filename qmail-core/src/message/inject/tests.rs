@@ -171,7 +171,7 @@ fn arguments_are_taken_literally() {
 #[test]
 fn empty_recipients_are_none() {
     let settings = settings();
-    let message = injected(&settings, b"To: <>, @, @x, a, \"\"@h\n").unwrap();
+    let message = injected(&settings, b"To: <>, @, @x, a, <@y>\n").unwrap();
     assert_eq!(
         message.recipients.iter().collect::<Vec<_>>(),
         [b"a@dh.example"]

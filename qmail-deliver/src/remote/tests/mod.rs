@@ -293,6 +293,27 @@ async fn a_cut_anywhere_loses_nothing() {
     }
 }
 
+/// Whatever octet is the last that the server reads.
+#[tokio::test]
+async fn a_server_that_stops_listening_has_nothing() {
+    for server in [Server::new(), Server::new().without_pipelining()] {
+        for octets in 0.. {
+            let net = Net::default().at("192.0.2.1:25", server.clone().deaf_after(octets).host());
+            let outcome = deliver(&delivery(&net), &["a@one.test"]).await;
+            let transcript = net.transcript();
+            if transcript.contains("S: 250 taken") {
+                assert!(outcome.starts_with("K192.0.2.1 accepted"), "{outcome}");
+                assert_eq!(octets, 80, "all that the client says up to the final dot");
+                break;
+            }
+            assert!(
+                outcome.starts_with("ZConnected to 192.0.2.1 but "),
+                "{outcome}"
+            );
+        }
+    }
+}
+
 #[tokio::test]
 async fn exchangers_are_tried_in_order_until_one_greets() {
     let busy = Server::new().on("greeting", &["421 busy"]).host();

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream, duplex};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, DuplexStream, duplex};
 
 use crate::remote::{Connect, Stream};
 
@@ -77,8 +77,9 @@ impl Connect for Net {
 #[derive(Clone)]
 pub(super) struct Server {
     rules: Vec<(String, VecDeque<String>)>,
-    /// Octets after which it falls silent for ever, and closes.
+    /// Octets after which it closes the connection: of its own, and of its client's.
     octets_max: usize,
+    client_octets_max: usize,
 }
 
 impl Server {
@@ -86,6 +87,7 @@ impl Server {
         Self {
             rules: Vec::new(),
             octets_max: usize::MAX,
+            client_octets_max: usize::MAX,
         }
         .on("", &["500 what?"])
         .on("greeting", &["220 hi"])
@@ -117,13 +119,19 @@ impl Server {
         self
     }
 
+    /// Closes after it has read so many octets.
+    pub(super) fn deaf_after(mut self, octets: usize) -> Self {
+        self.client_octets_max = octets;
+        self
+    }
+
     pub(super) fn host(self) -> [Host; 1] {
         [Host::Serves(self)]
     }
 
     pub(super) async fn serve(mut self, stream: DuplexStream, net: Net) {
         let (read, mut write) = tokio::io::split(stream);
-        let mut read = BufReader::new(read);
+        let mut read = BufReader::new(read.take(self.client_octets_max as u64));
         let mut command = b"greeting".to_vec();
         let mut in_text = false;
         loop {
@@ -155,6 +163,8 @@ impl Server {
                     net.note("-- ", b"client closes");
                     return;
                 }
+                // What is cut off was never a command.
+                Ok(_) if !command.ends_with(b"\n") => return,
                 Ok(_) => net.note("C: ", &command),
             }
         }

@@ -205,7 +205,6 @@ fn a_bounce_is_queued_before_its_message_goes() {
     remove 1
     route 2
     content 2
-    close_channel 2 remote
     failures 2
     remove 2
     ");

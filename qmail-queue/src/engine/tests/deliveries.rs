@@ -62,7 +62,6 @@ fn nothing_is_read_back_for_new_mail() {
     begin 
     route 1
     content 1
-    close_channel 1 remote
     failures 1
     remove 1
     ");

@@ -32,6 +32,7 @@ struct Faults {
     one_in: u64,
     calls: Vec<String>,
     damaged: Option<MessageId>,
+    hanging: Option<&'static str>,
 }
 
 impl Faults {
@@ -64,6 +65,11 @@ impl FaultySpool {
         faults.one_in = one_in;
     }
 
+    /// Calls of this name never end.
+    pub(super) fn hang(&self, name: &'static str) {
+        self.faults.lock().unwrap().hanging = Some(name);
+    }
+
     /// The envelope of this message cannot be understood.
     pub(super) fn damage(&self, id: MessageId) {
         self.faults.lock().unwrap().damaged = Some(id);
@@ -76,6 +82,9 @@ impl FaultySpool {
 
     async fn before(&self, name: &'static str, about: String) -> Result<(), SpoolError> {
         self.dawdle().await;
+        if self.faults.lock().unwrap().hanging == Some(name) {
+            return std::future::pending().await;
+        }
         let mut faults = self.faults.lock().unwrap();
         faults.calls.push(format!("{name} {about}"));
         let chance = faults.one_in > 0 && faults.random().is_multiple_of(faults.one_in);

@@ -57,6 +57,19 @@ fn a_stop_waits_for_what_runs_and_starts_nothing() {
 }
 
 #[test]
+fn a_stop_does_not_wait_for_a_long_listing() {
+    let mut world = World::new();
+    world.submit("s@far", &["b@far"]);
+    world.spool.hang("scan");
+    world.settle();
+    world.queue.stop();
+    world.settle();
+    assert!(world.has_ended());
+    assert_eq!(world.log(), "status: exiting");
+    assert_eq!(world.memory.count(), 1);
+}
+
+#[test]
 fn times_survive_a_stop_and_not_a_crash() {
     let mut world = World::new();
     world
@@ -172,8 +185,8 @@ fn what_others_put_into_the_spool_is_found() {
     info msg 1: bytes 66 from <s@far> qp 5 uid 500
     starting delivery 1: msg 2 to remote c@far
     delivery 1: success: accepted/
-    starting delivery 2: msg 1 to remote b@far
     end msg 2
+    starting delivery 2: msg 1 to remote b@far
     delivery 2: success: accepted/
     end msg 1
     ");

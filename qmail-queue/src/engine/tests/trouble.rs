@@ -77,7 +77,7 @@ fn a_page_that_cannot_be_read_comes_later() {
 fn a_broken_disk_stops_deliveries() {
     let mut world = World::with(|config| config.limits.remote_max = 10);
     world.settle();
-    world.spool.fail("close_channel", usize::MAX);
+    world.spool.fail("remove", usize::MAX);
     for number in 0..2_000 {
         world.submit("s@far", &[&format!("r{number}@h{number}")]);
     }
@@ -90,21 +90,59 @@ fn a_broken_disk_stops_deliveries() {
 
 #[test]
 fn a_stop_in_trouble_ends() {
-    let mut world = World::new();
-    world.spool.fail("close_channel", usize::MAX);
-    world.submit("s@far", &["b@far"]);
-    world.settle();
-    world.queue.stop();
-    world.settle();
-    assert!(world.has_ended());
-    assert!(world.log().contains("message will be delivered twice!"));
+    for (call, recipients) in [
+        ("remove", &["b@far"][..]),
+        ("close_channel", &["a@here", "b@far"]),
+        ("mark_done", &["a@far", "b@far"]),
+    ] {
+        let mut world = World::new();
+        world.spool.fail(call, usize::MAX);
+        world
+            .script
+            .answer("b@far", &[super::world::delivered(), deferred()]);
+        world.submit("s@far", recipients);
+        world.settle();
+        world.queue.stop();
+        world.settle();
+        assert!(world.has_ended(), "{call}");
+        assert!(
+            world.log().contains("message will be delivered twice!"),
+            "{call}"
+        );
+    }
+    for call in ["scan", "route", "content"] {
+        let mut world = World::new();
+        world.spool.fail(call, usize::MAX);
+        world.submit("s@far", &["b@far"]);
+        world.settle();
+        world.queue.stop();
+        world.settle();
+        assert!(world.has_ended(), "{call}");
+        assert_eq!(world.memory.count(), 1);
+    }
+}
 
-    let mut world = World::new();
-    world.spool.fail("scan", usize::MAX);
-    world.settle();
-    world.queue.stop();
-    world.settle();
-    assert!(world.has_ended());
+#[test]
+fn a_stop_records_what_its_trouble_left() {
+    for (call, recipients) in [
+        ("remove", &["b@far"][..]),
+        ("close_channel", &["a@here", "b@far"]),
+    ] {
+        let mut world = World::new();
+        world.spool.fail(call, 1);
+        world.submit("s@far", recipients);
+        world.settle();
+        world.queue.stop();
+        world.settle();
+        assert!(world.has_ended(), "{call}");
+        world.restart();
+        world.settle();
+        assert_eq!(world.memory.count(), 0);
+        assert!(
+            world.script.tried().values().all(|&times| times == 1),
+            "{call}"
+        );
+    }
 }
 
 #[test]

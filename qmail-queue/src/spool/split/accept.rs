@@ -253,7 +253,7 @@ struct Placed {
     octets: u64,
     /// Text and envelope, until they are given to a sync.
     files: Vec<Box<dyn DiskFile>>,
-    /// It has its name in `todo`.
+    /// It has its name in `todo`, or may get it back by a crash.
     linked: bool,
     keep: bool,
 }
@@ -350,22 +350,38 @@ impl Placed {
         Job {
             files: Vec::new(),
             directories: vec![Directory::Todo],
+            then: Box::new(move |synced| match synced {
+                Ok(()) => {
+                    self.keep = true;
+                    let _ = answer.send(Ok(Committed {
+                        id: self.id,
+                        octets: self.octets,
+                    }));
+                    None
+                }
+                Err(source) => Some(self.into_unlinking_job(source, answer)),
+            }),
+        }
+    }
+
+    /// The name in `todo` may be durable or not. The text must stay until it is certain that the name is not.
+    fn into_unlinking_job(
+        mut self,
+        failed: io::Error,
+        answer: oneshot::Sender<Result<Committed, SpoolError>>,
+    ) -> Job {
+        let path = Directory::Todo.file(self.id);
+        let unlinked = self.disk.unlink(&path);
+        Job {
+            files: Vec::new(),
+            directories: vec![Directory::Todo],
             then: Box::new(move |synced| {
-                let result = match synced {
-                    Ok(()) => {
-                        self.keep = true;
-                        Ok(Committed {
-                            id: self.id,
-                            octets: self.octets,
-                        })
-                    }
-                    Err(source) => Err(SpoolError::Write {
-                        path: Directory::Todo.path(),
-                        source,
-                    }),
-                };
+                self.linked = unlinked.is_err() || synced.is_err();
                 drop(self);
-                let _ = answer.send(result);
+                let _ = answer.send(Err(SpoolError::Write {
+                    path,
+                    source: failed,
+                }));
                 None
             }),
         }
@@ -377,11 +393,13 @@ impl Drop for Placed {
         if self.keep {
             return;
         }
-        // What is named in `todo` must be whole, so that name goes first, and the text last: a text alone is swept up when it
-        // is old, as is what cannot be removed now.
         if self.linked {
+            // What is named in `todo` must be whole, and the name may come back after a crash: only it is removed. The rest is
+            // swept up when it is old.
             let _ = self.disk.unlink(&Directory::Todo.file(self.id));
+            return;
         }
+        // The text last: alone it is swept up when it is old, as is what cannot be removed now.
         let _ = self.disk.unlink(&Directory::Intd.file(self.id));
         let _ = self.disk.unlink(&Directory::mess(self.id).file(self.id));
     }

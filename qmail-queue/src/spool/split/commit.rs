@@ -3,14 +3,19 @@
 //! Whoever needs something to be durable leaves a [`Job`] here. One worker at a time takes all jobs that wait, makes one
 //! [`Disk::sync`] of all they name, and hands each its result. A job may go on with a further one (an envelope that is linked
 //! into `todo` needs that directory synced): it joins the next sync, together with whatever came meanwhile. So a sync costs
-//! the same for one session or fifty, and nobody waits for a timer.
+//! the same for one session or fifty.
+//!
+//! Sessions come back: those that were just answered bring their next message a moment later, and would miss the sync that
+//! begins at once. So after a batch the next one waits until as many have gathered again, for at most half the time that the
+//! last sync took. A few jobs never wait.
 //!
 //! A failed sync fails every job that it was for, and no other sync is ever made in its place.
 
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use futures::channel::oneshot;
 
@@ -19,6 +24,12 @@ use crate::{Disk, DiskFile, Workers};
 
 /// Most jobs that one sync serves: it bounds how long the first of them waits for the last.
 const BATCH_JOBS_MAX: usize = 1024;
+
+/// Batches smaller than this are not waited for.
+const GATHER_JOBS_MIN: usize = 4;
+
+/// Longest wait for a batch, however slow the disk.
+const GATHER_MAX: Duration = Duration::from_millis(5);
 
 /// What is to be made durable, and what comes then.
 pub(super) struct Job {
@@ -40,6 +51,10 @@ pub(super) struct Committer {
 struct Shared {
     disk: Arc<dyn Disk>,
     state: Mutex<State>,
+    /// Those that were awaited have come.
+    gathered: Condvar,
+    /// Whether anybody can come while a worker waits.
+    gather: bool,
 }
 
 #[derive(Default)]
@@ -47,6 +62,20 @@ struct State {
     waiting: Vec<Job>,
     /// Whether a worker is at it.
     running: bool,
+    /// How many are likely to come, and until when it pays to wait for them; `None` for no waiting.
+    awaited: Option<(usize, Instant)>,
+}
+
+impl State {
+    /// How much longer to wait for company.
+    fn patience(&self) -> Option<Duration> {
+        let (count, until) = self.awaited?;
+        if self.waiting.len() >= count {
+            return None;
+        }
+        let left = until.saturating_duration_since(now());
+        (!left.is_zero()).then_some(left)
+    }
 }
 
 impl Committer {
@@ -55,6 +84,8 @@ impl Committer {
             shared: Arc::new(Shared {
                 disk,
                 state: Mutex::default(),
+                gathered: Condvar::new(),
+                gather: workers.are_threads(),
             }),
             workers,
         }
@@ -65,7 +96,13 @@ impl Committer {
         let mut state = self.shared.state();
         state.waiting.push(job);
         let start = !std::mem::replace(&mut state.running, true);
+        let gathered = state
+            .awaited
+            .is_some_and(|(count, _)| count == state.waiting.len());
         drop(state);
+        if gathered {
+            self.shared.gathered.notify_one();
+        }
         if start {
             let shared = Arc::clone(&self.shared);
             self.workers.start(move || shared.run());
@@ -114,18 +151,28 @@ impl Shared {
                     running.ended = true;
                     return;
                 }
+                while let Some(left) = state.patience() {
+                    state = self
+                        .gathered
+                        .wait_timeout(state, left)
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .0;
+                }
                 let count = state.waiting.len().min(BATCH_JOBS_MAX);
                 state.waiting.drain(..count).collect::<Vec<_>>()
             };
-            let further = self.serve(batch);
-            if !further.is_empty() {
-                // They have waited for one sync already: they are first in the next.
-                self.state().waiting.splice(..0, further);
-            }
+            let count = batch.len();
+            let (further, took) = self.serve(batch);
+            let mut state = self.state();
+            // They have waited for one sync already: they are first in the next.
+            state.waiting.splice(..0, further);
+            state.awaited = (self.gather && count >= GATHER_JOBS_MIN)
+                .then(|| (count, now() + (took / 2).min(GATHER_MAX)));
         }
     }
 
-    fn serve(&self, batch: Vec<Job>) -> Vec<Job> {
+    /// Gives the jobs that go on, and how long the sync took.
+    fn serve(&self, batch: Vec<Job>) -> (Vec<Job>, Duration) {
         let directories: BTreeSet<Directory> = batch
             .iter()
             .flat_map(|job| job.directories.iter().copied())
@@ -136,14 +183,17 @@ impl Shared {
             .iter()
             .flat_map(|job| job.files.iter().map(|file| &**file))
             .collect();
+        let start = now();
         let result = self.disk.sync(&files, &paths);
-        batch
+        let took = now() - start;
+        let further = batch
             .into_iter()
             .filter_map(|job| {
                 drop(job.files);
                 (job.then)(copy(&result))
             })
-            .collect()
+            .collect();
+        (further, took)
     }
 }
 
@@ -158,6 +208,14 @@ impl Drop for Running<'_> {
             self.shared.state().running = false;
         }
     }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how long a sync takes says how long company is worth waiting for"
+)]
+fn now() -> Instant {
+    Instant::now()
 }
 
 /// One result for everybody.

@@ -13,6 +13,8 @@
 mod accept;
 mod commit;
 mod content;
+#[cfg(test)]
+mod crash;
 pub mod format;
 pub mod layout;
 mod route;
@@ -26,7 +28,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use async_trait::async_trait;
@@ -41,6 +43,7 @@ use self::accept::SplitDraft;
 use self::commit::Committer;
 use self::format::FormatError;
 use self::layout::Directory;
+use self::route::Note;
 use super::{
     Channel, Entry, Found, Incoming, MessageId, Position, Recipient, Routed, Settled, Spool,
     SpoolDraft, SpoolError,
@@ -78,6 +81,8 @@ struct Inner {
     workers: Workers,
     committer: Committer,
     births: AtomicU64,
+    /// A sync of `bounce` has failed: a name that seems to be gone may come back.
+    bounce_in_doubt: AtomicBool,
 }
 
 impl Inner {
@@ -127,6 +132,7 @@ impl SplitSpool {
                 disk,
                 workers,
                 births: AtomicU64::new(1),
+                bounce_in_doubt: AtomicBool::new(false),
             }),
         }
     }
@@ -188,6 +194,10 @@ impl SplitSpool {
 impl Spool for SplitSpool {
     async fn begin(&self, entry: Entry) -> Result<Box<dyn SpoolDraft>, SpoolError> {
         Ok(Box::new(SplitDraft::new(Arc::clone(&self.inner), entry)))
+    }
+
+    async fn incoming_ids(&self) -> Result<Vec<MessageId>, SpoolError> {
+        Self::incoming_ids(self).await
     }
 
     async fn scan(&self, found: &mut (dyn FnMut(Found) + Send)) -> Result<(), SpoolError> {
@@ -284,14 +294,13 @@ impl Spool for SplitSpool {
     async fn note_failure(&self, id: MessageId, note: &[u8]) -> Result<(), SpoolError> {
         let note = note.to_vec();
         let noted = self.run(move |inner| route::note_failure(inner, id, &note));
-        let (file, created) = noted.await?;
-        let directories = Vec::from_iter(created);
+        let Note { file, start } = noted.await?;
+        let created = start.is_none().then_some(Directory::Bounce);
         let path = || Directory::Bounce.file(id);
-        let synced = self.sync(vec![file], directories, path).await;
-        if synced.is_err() && created.is_some() {
-            // The next try is to make the file, and so its name durable, again.
-            let removed = self.run(move |inner| unlink_if_there(inner, Directory::Bounce, id));
-            let _ = removed.await;
+        let synced = self.sync(vec![file], Vec::from_iter(created), path).await;
+        if synced.is_err() {
+            self.run(move |inner| route::take_note_back(inner, id, start))
+                .await;
         }
         synced
     }
@@ -315,13 +324,17 @@ impl Spool for SplitSpool {
 
     async fn clear_failures(&self, id: MessageId) -> Result<(), SpoolError> {
         let there = self.run(move |inner| unlink_if_there(inner, Directory::Bounce, id));
-        if !there.await? {
+        // Most messages have no text of failures, and need no sync.
+        let in_doubt = &self.inner.bounce_in_doubt;
+        if !there.await? && !in_doubt.load(Ordering::Relaxed) {
             return Ok(());
         }
-        self.sync(Vec::new(), vec![Directory::Bounce], || {
-            Directory::Bounce.path()
-        })
-        .await
+        let path = || Directory::Bounce.path();
+        let synced = self.sync(Vec::new(), vec![Directory::Bounce], path).await;
+        if synced.is_err() {
+            in_doubt.store(true, Ordering::Relaxed);
+        }
+        synced
     }
 
     async fn put_off(
@@ -359,12 +372,19 @@ impl Spool for SplitSpool {
 
     async fn clean_up(&self, now: SystemTime) -> Result<(), SpoolError> {
         let mut result = self.run(move |inner| scan::sweep_pid(inner, now)).await;
-        for part in 0..layout::SPLIT as u8 {
-            let swept = self.run(move |inner| scan::sweep_mess(inner, part, now));
+        for directory in Directory::all() {
+            // A task for each, so that other work comes in between.
+            let swept = self.run(move |inner| match directory {
+                Directory::Pid | Directory::Todo | Directory::Info(_) => Ok(()),
+                Directory::Mess(part) => scan::sweep_mess(inner, part, now),
+                Directory::Intd
+                | Directory::Bounce
+                | Directory::Local(_)
+                | Directory::Remote(_) => scan::sweep(inner, directory, now),
+            });
             result = result.and(swept.await);
         }
-        let swept = self.run(move |inner| scan::sweep_intd(inner, now));
-        result.and(swept.await)
+        result
     }
 }
 

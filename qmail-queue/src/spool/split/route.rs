@@ -149,22 +149,31 @@ fn todo_job(inner: &Arc<Inner>, id: MessageId, answer: Answer) -> Job {
     Job {
         files: Vec::new(),
         directories: vec![Directory::Todo],
-        then: Box::new(move |synced| {
-            let (todo, intd) = (Directory::Todo.file(id), Directory::Intd.file(id));
-            let result = match synced {
-                Ok(()) => {
-                    // Without it nothing is lost but a name; it is removed with the message, too.
-                    let _ = inner.disk.unlink(&intd);
-                    Ok(())
-                }
-                Err(source) => {
-                    // Incoming it was and incoming it stays: the other name of the envelope is still there, but for messages
-                    // of programs that moved it instead of linking it.
-                    let _ = inner.disk.link(&intd, &todo);
-                    Err(SpoolError::Write { path: todo, source })
-                }
-            };
-            let _ = answer.send(result);
+        then: Box::new(move |synced| match synced {
+            Ok(()) => {
+                // Without it nothing is lost but a name, which is removed with the message, too.
+                let _ = inner.disk.unlink(&Directory::Intd.file(id));
+                let _ = answer.send(Ok(()));
+                None
+            }
+            Err(source) => Some(relink_job(&inner, id, source, answer)),
+        }),
+    }
+}
+
+/// Incoming it was and incoming it stays: the other name of the envelope is still there, but for messages of programs that
+/// moved it instead of linking it. The next try replaces files that count if `todo` does not, so `todo` is synced first.
+fn relink_job(inner: &Inner, id: MessageId, failed: io::Error, answer: Answer) -> Job {
+    let path = Directory::Todo.file(id);
+    let _ = inner.disk.link(&Directory::Intd.file(id), &path);
+    Job {
+        files: Vec::new(),
+        directories: vec![Directory::Todo],
+        then: Box::new(move |_| {
+            let _ = answer.send(Err(SpoolError::Write {
+                path,
+                source: failed,
+            }));
             None
         }),
     }
@@ -222,30 +231,49 @@ pub(super) fn mark_done(
     Ok(Some(file))
 }
 
-/// Appends a note of failure. Blocks; gives the file to sync, and its directory if the file is new.
-pub(super) fn note_failure(
-    inner: &Inner,
-    id: MessageId,
-    note: &[u8],
-) -> Result<(Box<dyn DiskFile>, Option<Directory>), SpoolError> {
+/// A note of failure that is not durable yet.
+pub(super) struct Note {
+    pub(super) file: Box<dyn DiskFile>,
+    /// Where it begins; `None` if the file was made for it.
+    pub(super) start: Option<u64>,
+}
+
+/// Appends a note of failure. Blocks.
+pub(super) fn note_failure(inner: &Inner, id: MessageId, note: &[u8]) -> Result<Note, SpoolError> {
     let path = Directory::Bounce.file(id);
-    let (file, created) = match inner.disk.open(&path, true) {
-        Ok(file) => (file, None),
+    let (file, start) = match inner.disk.open(&path, true) {
+        Ok(file) => match file.stat() {
+            Ok(stat) => (file, Some(stat.octets)),
+            Err(source) => return Err(SpoolError::Write { path, source }),
+        },
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             match inner.disk.create(&path, ROUTED_MODE) {
-                Ok(file) => (file, Some(Directory::Bounce)),
+                Ok(file) => (file, None),
                 Err(source) => return Err(SpoolError::Create { path, source }),
             }
         }
         Err(source) => return Err(SpoolError::Write { path, source }),
     };
-    let appended = file
-        .stat()
-        .and_then(|stat| file.write_at(note, stat.octets));
-    match appended {
-        Ok(()) => Ok((file, created)),
-        Err(source) => Err(SpoolError::Write { path, source }),
+    match file.write_at(note, start.unwrap_or(0)) {
+        Ok(()) => Ok(Note { file, start }),
+        Err(source) => {
+            take_note_back(inner, id, start);
+            Err(SpoolError::Write { path, source })
+        }
     }
+}
+
+/// Removes a note that could not be written or synced, so that the next try begins where this one did.
+pub(super) fn take_note_back(inner: &Inner, id: MessageId, start: Option<u64>) {
+    let path = Directory::Bounce.file(id);
+    // If this fails as well, a part of the note is told twice.
+    let _ = match start {
+        None => inner.disk.unlink(&path),
+        Some(start) => inner
+            .disk
+            .open(&path, true)
+            .and_then(|file| file.truncate(start)),
+    };
 }
 
 /// Removes a settled message. Blocks; the answer comes after the sync.

@@ -146,19 +146,33 @@ pub(super) fn sweep_mess(inner: &Inner, part: u8, now: SystemTime) -> Result<(),
     result
 }
 
-/// Removes old envelopes from `intd` whose message is gone or routed: a crash undid their removal.
-pub(super) fn sweep_intd(inner: &Inner, now: SystemTime) -> Result<(), SpoolError> {
+/// Removes what is old in a directory and belongs to no message: a crash undid its removal.
+pub(super) fn sweep(
+    inner: &Inner,
+    directory: Directory,
+    now: SystemTime,
+) -> Result<(), SpoolError> {
     let mut result = Ok(());
-    for (_, id) in numbered(inner, Directory::Intd)? {
+    for (_, id) in numbered(inner, directory)? {
         let Some(id) = id else { continue };
-        if is_old(inner, &Directory::Intd.file(id), now)
+        if is_old(inner, &directory.file(id), now)
             && !exists(inner, Directory::Todo, id)?
-            && (exists(inner, Directory::info(id), id)? || !exists(inner, Directory::mess(id), id)?)
+            && is_stray(inner, directory, id)?
         {
-            result = result.and(unlink_if_there(inner, Directory::Intd, id).map(drop));
+            result = result.and(unlink_if_there(inner, directory, id).map(drop));
         }
     }
     result
+}
+
+/// Whether a file belongs to no message, given that its number is not in `todo`.
+fn is_stray(inner: &Inner, directory: Directory, id: MessageId) -> Result<bool, SpoolError> {
+    let routed = exists(inner, Directory::info(id), id)?;
+    Ok(match directory {
+        // An envelope under construction has a text, and no sender yet.
+        Directory::Intd => routed || !exists(inner, Directory::mess(id), id)?,
+        _ => !routed,
+    })
 }
 
 /// By last access, as the classic programs tell it: a reader keeps a file from being swept up under it. A time to come is not

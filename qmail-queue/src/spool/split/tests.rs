@@ -510,6 +510,8 @@ fn old_leftovers_are_swept_up() {
             "local/1/1",
             "bounce/1",
             "intd/2",
+            "remote/3/3",
+            "bounce/4",
         ];
         for path in leftovers {
             queue.write(path, b"");

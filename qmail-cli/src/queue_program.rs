@@ -1,0 +1,141 @@
+//! Handing a message to qmail-queue, or to the program that `QMAILQUEUE` names (qmail-queue(8)).
+//!
+//! The program reads the message on descriptor 0, the envelope on descriptor 1, and may write a refusal of its own on
+//! descriptor 6. It queues nothing unless the envelope is complete, so stopping half-way is safe.
+
+use std::ffi::OsString;
+use std::io::{self, BufWriter, Read as _, Write};
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{Child, Command, Stdio};
+
+use command_fds::{CommandFdExt as _, FdMapping};
+use qmail_core::{QueueExit, QueueFailure};
+
+/// The descriptor that custom errors are read from.
+const CUSTOM_ERROR: i32 = 6;
+
+/// A running queue program that takes a message.
+///
+/// Dropping it before [`finish`](Self::finish) leaves the envelope incomplete: nothing is queued.
+pub(crate) struct QueueProgram {
+    child: Child,
+    message: Option<BufWriter<io::PipeWriter>>,
+    envelope: Option<io::PipeWriter>,
+    custom_error: io::PipeReader,
+    /// Writing failed: the program has gone, and will say why when it is asked.
+    broken: bool,
+}
+
+/// A message that was queued.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Queued {
+    /// The process id of the queue program, for `qp N`.
+    pub(crate) pid: u32,
+}
+
+impl QueueProgram {
+    /// Starts `QMAILQUEUE`, or `bin/qmail-queue`, in the current directory, which must be the home.
+    pub(crate) fn start() -> Result<Self, QueueFailure> {
+        let program = std::env::var_os("QMAILQUEUE").filter(|name| !name.is_empty());
+        let program = program.unwrap_or_else(|| OsString::from("bin/qmail-queue"));
+        Self::start_program(program).map_err(|error| match error.kind() {
+            io::ErrorKind::OutOfMemory => QueueFailure::MEMORY,
+            _ => QueueExit::Code(120)
+                .verdict()
+                .expect_err("120 is a failure"),
+        })
+    }
+
+    fn start_program(program: OsString) -> io::Result<Self> {
+        let (message_reader, message) = io::pipe()?;
+        let (envelope_reader, envelope) = io::pipe()?;
+        let (custom_error, custom_error_writer) = io::pipe()?;
+        let mapping = FdMapping {
+            parent_fd: custom_error_writer.into(),
+            child_fd: CUSTOM_ERROR,
+        };
+        let mut command = Command::new(program);
+        command
+            .stdin(Stdio::from(message_reader))
+            .stdout(Stdio::from(envelope_reader));
+        command
+            .fd_mappings(vec![mapping])
+            .map_err(io::Error::other)?;
+        let child = command.spawn()?;
+        // `command` holds our copy of descriptor 6; without it the reader sees the end.
+        drop(command);
+        Ok(Self {
+            child,
+            message: Some(BufWriter::with_capacity(64 * 1024, message)),
+            envelope: Some(envelope),
+            custom_error,
+            broken: false,
+        })
+    }
+
+    /// Writes text of the message. A program that has gone is noticed at the end.
+    pub(crate) fn write(&mut self, octets: &[u8]) {
+        if let Some(message) = &mut self.message {
+            self.broken |= message.write_all(octets).is_err();
+        }
+    }
+
+    /// Ends the message, writes the envelope, and waits for the verdict.
+    pub(crate) fn finish<'a>(
+        mut self,
+        sender: &[u8],
+        recipients: impl IntoIterator<Item = &'a [u8]>,
+    ) -> Result<Queued, QueueFailure> {
+        self.broken |= self
+            .message
+            .take()
+            .is_none_or(|mut message| message.flush().is_err());
+        // The message pipe is closed now, which is how the program knows that the envelope is next.
+        if let Some(envelope) = self.envelope.take()
+            && !self.broken
+        {
+            self.broken |= write_envelope(envelope, sender, recipients).is_err();
+        }
+        let pid = self.child.id();
+        let mut custom = Vec::new();
+        let limit = QueueExit::CUSTOM_OCTETS_MAX as u64;
+        // Reads until the program has ended, or has closed the descriptor, or has said enough.
+        let _ = self.custom_error.take(limit).read_to_end(&mut custom);
+        let status = self.child.wait().map_err(|_| QueueFailure::READ)?;
+        let exit = match (status.code(), status.signal()) {
+            (Some(82), _) => QueueExit::Custom(&custom),
+            (Some(code), _) => QueueExit::Code(code),
+            (None, _) => QueueExit::Killed,
+        };
+        exit.verdict()?;
+        if self.broken {
+            return Err(QueueFailure::READ);
+        }
+        Ok(Queued { pid })
+    }
+
+    /// Throws the message away: the program sees an envelope without end.
+    pub(crate) fn abort(mut self) {
+        drop(self.message.take());
+        drop(self.envelope.take());
+        let _ = self.child.wait();
+    }
+}
+
+fn write_envelope<'a>(
+    envelope: io::PipeWriter,
+    sender: &[u8],
+    recipients: impl IntoIterator<Item = &'a [u8]>,
+) -> io::Result<()> {
+    let mut envelope = BufWriter::new(envelope);
+    envelope.write_all(b"F")?;
+    envelope.write_all(sender)?;
+    envelope.write_all(b"\0")?;
+    for recipient in recipients {
+        envelope.write_all(b"T")?;
+        envelope.write_all(recipient)?;
+        envelope.write_all(b"\0")?;
+    }
+    envelope.write_all(b"\0")?;
+    envelope.flush()
+}

@@ -1,0 +1,146 @@
+//! How many messages a second a disk makes durable, by itself and under the split-directory spool.
+//!
+//! `cargo run --release -p qmail-queue --example spool_rate -- DIRECTORY [SECONDS]` measures in a fresh directory below
+//! DIRECTORY, which it removes again. "raw" is the disk alone: batches of files of 2 KB, created and made durable by one
+//! `syncfs` or by `fsync` on each and on their directory, one batch after the other. "spool" is accepted messages of 2 KB,
+//! each writer waiting for its yes before it goes on; "life" is accept, route, remove.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a measurement needs the real clock and disk"
+)]
+
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use futures::executor::block_on;
+use futures::future::join_all;
+use qmail_core::{Address, Envelope, Origin};
+use qmail_queue::{Channel, Entry, Routed, SplitSpool, Spool, Workers};
+
+const MESSAGE_OCTETS: usize = 2048;
+const WRITERS: [usize; 3] = [1, 10, 50];
+const WORKERS: usize = 4;
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(1);
+    let (Some(directory), seconds) = (arguments.next(), arguments.next()) else {
+        eprintln!("usage: spool_rate DIRECTORY [SECONDS]");
+        return ExitCode::from(100);
+    };
+    let seconds = seconds.and_then(|seconds| seconds.to_str()?.parse().ok());
+    let time = Duration::from_secs_f64(seconds.unwrap_or(1.0));
+    let root = Path::new(&directory).join(format!("spool_rate.{}", std::process::id()));
+    let result = std::fs::create_dir(&root).and_then(|()| measure(&root, time));
+    let removed = std::fs::remove_dir_all(&root);
+    match result.and(removed) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("spool_rate: {}: {error}", root.display());
+            ExitCode::from(111)
+        }
+    }
+}
+
+fn measure(root: &Path, time: Duration) -> std::io::Result<()> {
+    println!("messages/s      raw syncfs   raw fsync       spool        life");
+    for writers in WRITERS {
+        let at = |name: &str| root.join(format!("{name}{writers}"));
+        let whole = raw(&at("whole"), writers, time, true)?;
+        let each = raw(&at("each"), writers, time, false)?;
+        let spool = spooled(&at("spool"), writers, time, false)?;
+        let life = spooled(&at("life"), writers, time, true)?;
+        println!("{writers:>3} writers {whole:>14.0}{each:>12.0}{spool:>12.0}{life:>12.0}");
+    }
+    Ok(())
+}
+
+/// Messages a second of the disk alone.
+fn raw(root: &Path, batch: usize, time: Duration, whole: bool) -> std::io::Result<f64> {
+    std::fs::create_dir(root)?;
+    let directory = File::open(root)?;
+    let (text, start, mut count) = ([b'x'; MESSAGE_OCTETS], Instant::now(), 0);
+    while start.elapsed() < time {
+        let mut files = Vec::with_capacity(batch);
+        for _ in 0..batch {
+            let mut file = File::create_new(root.join(count.to_string()))?;
+            file.write_all(&text)?;
+            files.push(file);
+            count += 1;
+        }
+        if whole {
+            sync_whole(&directory)?;
+        } else {
+            files.iter().try_for_each(File::sync_all)?;
+            directory.sync_all()?;
+        }
+    }
+    Ok(f64::from(count) / start.elapsed().as_secs_f64())
+}
+
+#[cfg(target_os = "linux")]
+fn sync_whole(directory: impl AsFd) -> std::io::Result<()> {
+    Ok(rustix::fs::syncfs(directory)?)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn sync_whole(_directory: impl AsFd) -> std::io::Result<()> {
+    Ok(())
+}
+
+/// Messages a second through the spool.
+fn spooled(root: &Path, writers: usize, time: Duration, life: bool) -> std::io::Result<f64> {
+    SplitSpool::create(root)?;
+    let spool =
+        SplitSpool::open(root, Workers::threads(WORKERS)?).map_err(std::io::Error::other)?;
+    let start = Instant::now();
+    let counts = block_on(join_all((0..writers).map(|_| async {
+        let mut count = 0;
+        while start.elapsed() < time {
+            one_message(&spool, life).await?;
+            count += 1;
+        }
+        Ok(count)
+    })));
+    let counts: Result<Vec<u32>, Box<dyn std::error::Error + Send + Sync>> =
+        counts.into_iter().collect();
+    let count: u32 = counts.map_err(std::io::Error::other)?.iter().sum();
+    Ok(f64::from(count) / start.elapsed().as_secs_f64())
+}
+
+async fn one_message(
+    spool: &SplitSpool,
+    life: bool,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let entry = Entry {
+        origin: Origin::Network,
+        uid: 0,
+        pid: std::process::id(),
+        now: SystemTime::now(),
+    };
+    let mut draft = spool.begin(entry).await?;
+    draft
+        .write(Bytes::from_static(&[b'x'; MESSAGE_OCTETS]))
+        .await?;
+    let to = Address::new("you@example.org")?;
+    let envelope = Envelope::new(Address::new("me@example.org")?.into(), vec![to.clone()]);
+    let id = draft.commit(&envelope).await?.id;
+    if life {
+        let routed = Routed {
+            sender: envelope.sender,
+            local: vec![to],
+            birth_seconds: 1,
+            ..Routed::default()
+        };
+        spool.route(id, routed).await?;
+        spool
+            .recipients(id, Channel::Local, qmail_queue::Position::START, 1)
+            .await?;
+        spool.close_channel(id, Channel::Local).await?;
+    }
+    Ok(())
+}
