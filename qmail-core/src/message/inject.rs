@@ -538,6 +538,10 @@ pub fn complete_argument(argument: &[u8], qualifier: &Qualifier) -> Result<Vec<u
     if argument.is_empty() {
         return Ok(Vec::new());
     }
+    // A line break is no blank here: nobody types one into an address.
+    if memchr::memchr3(b'\r', b'\n', 0, argument).is_some() {
+        return Err(bad());
+    }
     let at = memchr::memrchr(b'@', argument);
     let local = &argument[..at.unwrap_or(argument.len())];
     let kind = if is_plain_local_part(local) {
@@ -552,7 +556,13 @@ pub fn complete_argument(argument: &[u8], qualifier: &Qualifier) -> Result<Vec<u
             let token = token.map_err(|_| bad())?;
             match token.kind {
                 Kind::Comment => {}
-                kind if kind.is_word() || kind == Kind::Dot => tokens.push(token),
+                Kind::Dot => tokens.push(token),
+                // Two words in a row are no host, and must not become one.
+                kind if kind.is_word()
+                    && !tokens.last().is_some_and(|last| last.kind.is_word()) =>
+                {
+                    tokens.push(token);
+                }
                 _ => return Err(bad()),
             }
         }
@@ -562,10 +572,7 @@ pub fn complete_argument(argument: &[u8], qualifier: &Qualifier) -> Result<Vec<u
     tokens
         .iter()
         .for_each(|token| token.write_value(&mut address));
-    match memchr::memchr3(b'\r', b'\n', 0, &address) {
-        Some(_) => Err(bad()),
-        None => Ok(address),
-    }
+    Ok(address)
 }
 
 fn push_without_cr(octets: &[u8], sink: &mut Vec<u8>) {

@@ -161,6 +161,9 @@ fn arguments_are_taken_literally() {
         ("a@h(", None),
         ("a@h,b", None),
         ("a\nTroot@h", None),
+        ("a@h\nTroot", None),
+        ("a@h i", None),
+        ("a@\"h\\\r\"", None),
         ("a@h\0", None),
     ] {
         let have = complete_argument(argument.as_bytes(), &qualifier).ok();
