@@ -9,6 +9,7 @@
 //! Mail logic is in the other crates; here are command lines, files, sockets, processes and signals.
 #![forbid(unsafe_code)]
 
+mod alias_tools;
 mod applet;
 mod applets;
 mod cdb_file;

@@ -15,6 +15,7 @@
 //! | find the user of a local address | [`users`], [`cdb`] |
 //! | read instruction files, choose among them | [`dot_qmail`] |
 //! | write messages in mbox format | [`mbox`] |
+//! | read alias files, expand aliases | [`alias`] |
 //! | understand the exit code of a queue program | [`QueueExit`] |
 //! | frame octets for QMTP and QMQP | [`netstring`] |
 //! | be a place that mail is delivered to | [`Delivery`] |
@@ -25,6 +26,7 @@
 #![forbid(unsafe_code)]
 
 mod address;
+pub mod alias;
 pub mod bounce;
 pub mod cdb;
 mod content;

@@ -31,7 +31,7 @@ use crate::decimal::push_decimal;
 /// # Errors
 ///
 /// The line is none of these.
-pub fn records(line: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, BadRule> {
+pub fn records(line: &[u8]) -> Result<Vec<Record>, BadRule> {
     let line = trimmed(line);
     if line.first() == Some(&b'#') {
         return Ok(Vec::new());
@@ -43,6 +43,9 @@ pub fn records(line: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, BadRule> {
     let keys = keys(&line[..colon])?;
     Ok(keys.into_iter().map(|key| (key, data.clone())).collect())
 }
+
+/// Key and data of a record in a rules cdb.
+pub type Record = (Vec<u8>, Vec<u8>);
 
 /// A line that is no rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use qmail_tests::conformance::{Cases, NotPassing, Programs};
+use qmail_tests::conformance::{Cases, HostileClients, NotPassing, Programs, Report};
 
 /// A test for each file, and the list of the files.
 macro_rules! conformance {
@@ -58,15 +58,42 @@ conformance! {
     wire_tcp: "wire-tcp.json",
 }
 
-/// Files beside the cases that are not cases of this kind.
-const OTHER_FILES: &[&str] = &["hostile.json"];
+/// Hostile clients against `qmail serve`: their file, and the areas that are played.
+const HOSTILE: &str = "hostile.json";
+const HOSTILE_AREAS: &[&str] = &["smtp-server/", "pop3-server"];
+
+#[test]
+fn hostile_smtp_clients() {
+    run_hostile(HOSTILE_AREAS[0]);
+}
+
+#[test]
+fn hostile_pop3_clients() {
+    run_hostile(HOSTILE_AREAS[1]);
+}
+
+fn run_hostile(area: &str) {
+    let clients = HostileClients::read(&cases_directory().join(HOSTILE), area)
+        .expect("the hostile clients are readable");
+    let report = clients.run(env!("CARGO_BIN_EXE_qmail-under-test"), &only());
+    judge(&format!("{HOSTILE} {area}"), &report, &clients.names());
+}
 
 /// Runs the cases of a file and judges them by the list.
 fn run(file: &str) {
     let cases = Cases::read(&cases_directory().join(file)).expect("the cases are readable");
-    let only = std::env::var("CONFORM_ONLY").unwrap_or_default();
-    let report = cases.run(&programs(), &only);
+    let report = cases.run(&programs(), &only());
+    let names: Vec<_> = cases.names().into_iter().map(str::to_owned).collect();
+    judge(file, &report, &names);
+}
 
+/// Only the cases whose name contains this are run.
+fn only() -> String {
+    std::env::var("CONFORM_ONLY").unwrap_or_default()
+}
+
+/// Judges a report by the list, or says what the list should be.
+fn judge(label: &str, report: &Report, names: &[String]) {
     match std::env::var("CONFORM_LIST").as_deref() {
         Ok("") | Err(_) => {}
         Ok("write") => {
@@ -74,12 +101,12 @@ fn run(file: &str) {
             let mut list = read_list();
             report.update(&mut list);
             fs::write(list_path(), list.to_text()).expect("the list is writable");
-            return say(&format!("{file}: its part of the list is written\n"));
+            return say(&format!("{label}: its part of the list is written\n"));
         }
         Ok(_) => {
             let mut list = NotPassing::default();
             let listed = read_list();
-            for name in cases.names() {
+            for name in names {
                 list.set(name, listed.contains(name));
             }
             report.update(&mut list);
@@ -97,7 +124,7 @@ fn run(file: &str) {
         .map(|(need, count)| format!("; {count} need {need}"))
         .collect();
     say(&format!(
-        "{file}: {} passed, {} listed as not passing yet, {} skipped{lacking}\n",
+        "{label}: {} passed, {} listed as not passing yet, {} skipped{lacking}\n",
         verdict.passed, verdict.listed, verdict.skipped
     ));
     assert!(verdict.errors.is_empty(), "\n{}", verdict.errors);
@@ -115,7 +142,7 @@ fn every_file_of_cases_is_run() {
         .map(|entry| entry.expect("its entries too").file_name())
         .map(|name| name.to_string_lossy().into_owned())
         .collect();
-    let known = FILES.iter().chain(OTHER_FILES);
+    let known = FILES.iter().chain([&HOSTILE]);
     assert_eq!(present, known.map(|&name| name.to_owned()).collect());
 }
 
@@ -126,6 +153,14 @@ fn every_name_is_that_of_one_case_and_every_listed_name_is_that_of_a_case() {
         let cases = Cases::read(&cases_directory().join(file)).expect("the cases are readable");
         for name in cases.names() {
             assert!(names.insert(name.to_owned()), "two cases are named {name}");
+        }
+    }
+    for area in HOSTILE_AREAS {
+        let clients = HostileClients::read(&cases_directory().join(HOSTILE), area)
+            .expect("the hostile clients are readable");
+        for name in clients.names() {
+            assert!(!names.contains(&name), "two cases are named {name}");
+            names.insert(name);
         }
     }
     let list = {

@@ -6,7 +6,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use qmail_tests::conformance::{
-    Case, Failure, Observation, Programs, Scenario, differences, run_case, run_scenario,
+    Case, Failure, HostileClients, Observation, Outcome, Programs, Scenario, differences, run_case,
+    run_scenario,
 };
 use serde_json::{Value, json};
 
@@ -417,4 +418,82 @@ fn a_system_that_ended_is_not_waited_for() {
         "waited for never, but qmail-start exited 3; log:\ngone\n"
     );
     assert!(started.elapsed() < Duration::from_secs(10));
+}
+
+#[test]
+fn a_hostile_client_is_judged_by_what_happened() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("hostile.json");
+    let message = "EHLO c\r\nMAIL FROM:<s@remote.test>\r\nRCPT TO:<alice@local.test>\r\nDATA\r\nSubject: t\r\n\r\nx\r\n.\r\nQUIT\r\n";
+    let delete = "USER alice\r\nPASS secret\r\nDELE 1\r\nQUIT\r\n";
+    let entry = |id: &str, area: &str, input: &str, expect: Value| json!({"id": id, "area": area, "why": "", "must": "", "role": "client-sends", "input": input, "expect": expect});
+    let entries = json!([
+        entry(
+            "right",
+            "smtp-server/x",
+            message,
+            json!({"queued": 1, "body": "Subject: t\n\nx\n", "closed": "yes", "last_replies": ["250", "2"], "never_reply": "5"})
+        ),
+        entry("count", "smtp-server/x", message, json!({"queued": [0, 2]})),
+        entry(
+            "sender",
+            "smtp-server/x",
+            message,
+            json!({"never_envelope_sender": "s@remote.test"})
+        ),
+        entry(
+            "route",
+            "smtp-server/x",
+            message,
+            json!({"never_route": "local.test"})
+        ),
+        entry(
+            "body",
+            "smtp-server/x",
+            message,
+            json!({"body_if_queued_contains": "Subject: other"})
+        ),
+        entry(
+            "reply",
+            "smtp-server/x",
+            message,
+            json!({"never_reply": "354"})
+        ),
+        entry(
+            "closed",
+            "smtp-server/x",
+            "NOOP\r\n",
+            json!({"closed": "yes"})
+        ),
+        entry(
+            "deleted",
+            "pop3-server",
+            delete,
+            json!({"deleted": 1, "replies": ["+OK", "+OK", "+OK", "+OK", "+OK"]})
+        ),
+        entry("not-deleted", "pop3-server", delete, json!({"deleted": 0})),
+        entry("elsewhere", "smtp-client", "", json!({})),
+    ]);
+    fs::write(&file, entries.to_string()).unwrap();
+
+    let mut passed = Vec::new();
+    for area in ["smtp-server/", "pop3-server"] {
+        let clients = HostileClients::read(&file, area).unwrap();
+        for (name, _, outcome) in clients
+            .run(env!("CARGO_BIN_EXE_qmail-under-test"), "")
+            .cases
+        {
+            match outcome {
+                Outcome::Passed => passed.push(name),
+                Outcome::Failed(why) => {
+                    assert!(
+                        !why.contains("the server did not do its part"),
+                        "{name}: {why}"
+                    );
+                }
+                Outcome::Skipped(why) => panic!("{name}: {why}"),
+            }
+        }
+    }
+    assert_eq!(passed, ["hostile/right", "hostile/deleted"]);
 }

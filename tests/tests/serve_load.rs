@@ -1,4 +1,5 @@
 //! `qmail serve` under more than one client expects: many of them, long messages, long envelopes, and bounds on memory.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::Path;
 use std::time::{Duration, Instant};

@@ -1,4 +1,5 @@
 //! Mail through `qmail serve`: in by SMTP, into Maildirs, on to another host, back as a bounce, out by POP3.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};

@@ -1,4 +1,5 @@
 //! Starting and ending `qmail serve`: the first start, the second, the mistakes, the signals.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
 use std::net::TcpListener;

@@ -1,7 +1,10 @@
 //! The programs, one file each. The table that names them is in `applet.rs`.
 
 pub(crate) mod conditions;
+pub(crate) mod dot_forward;
+pub(crate) mod fastforward;
 pub(crate) mod fixcrio;
+pub(crate) mod forward_files;
 pub(crate) mod getpw;
 pub(crate) mod inject;
 pub(crate) mod links;

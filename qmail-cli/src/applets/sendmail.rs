@@ -1,4 +1,4 @@
-//! `sendmail`, also as `mailq` and `newaliases`: the command line that other programs expect, over qmail-inject.
+//! `sendmail`, also as `mailq`: the command line that other programs expect, over qmail-inject.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
@@ -11,7 +11,7 @@ use crate::home::Home;
 use crate::{classic, exit};
 
 pub(crate) const APPLET: Applet = Applet {
-    names: &["sendmail", "mailq", "newaliases"],
+    names: &["sendmail", "mailq"],
     kind: Kind::Classic,
     summary: "take a message the way sendmail does, or show the queue",
     run,
@@ -60,13 +60,6 @@ enum Misuse {
 }
 
 fn run(call: &Call) -> ExitCode {
-    if call.name == "newaliases" {
-        return exit::fatal(
-            NAME,
-            &"please use fastforward/newaliases instead",
-            exit::PERMANENT,
-        );
-    }
     if call
         .arguments
         .first()

@@ -196,7 +196,7 @@ impl Owner {
         };
         match queued {
             Ok(queued) => {
-                let text = format!("ok {} qp {}", ucspi::unix_seconds(), queued.pid);
+                let text = format!("ok {} qp {}", ucspi::unix_seconds(), queued);
                 Reply::new(250, None, text)
             }
             Err(failure) => {
