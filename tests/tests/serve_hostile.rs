@@ -167,6 +167,32 @@ fn sessions_beyond_the_limit_are_told_so() {
 }
 
 #[test]
+fn few_descriptors_mean_few_sessions_and_a_queue_that_works() {
+    let scratch = tempfile::tempdir().unwrap();
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "ulimit -n 160 && exec \"$0\" serve --home \"$1\" --smtp 127.0.0.1:0 --pop3 127.0.0.1:0"])
+        .arg(PROGRAM)
+        .arg(scratch.path());
+    let server = Server::spawn(&mut command, scratch.path());
+    let (user, _) = server.first_user();
+    server.wait_for_line("warning: descriptors for 15 SMTP and 15 POP3 sessions only; ");
+    let mut clients: Vec<_> = (0..50).map(|_| Client::connect(server.smtp())).collect();
+    let let_in = |(_, greeting): &&(Client, String)| greeting.starts_with("220 ");
+    assert_eq!(clients.iter().filter(let_in).count(), 15);
+    // All of them amid a message: none lacks a file for it.
+    for (client, _) in &mut clients[..15] {
+        client.expect("MAIL FROM:<>", "250");
+        client.expect(&format!("RCPT TO:<{user}>"), "250");
+        client.expect("DATA", "354");
+    }
+    for (client, _) in &mut clients[..15] {
+        client.expect("Subject: x\r\n.", "250");
+    }
+    server.wait_for_ends(15);
+}
+
+#[test]
 fn a_size_limit_holds_before_and_after_the_fact() {
     let scratch = tempfile::tempdir().unwrap();
     fs::create_dir_all(scratch.path().join("control")).unwrap();

@@ -65,6 +65,7 @@ impl Current {
             pop3: Arc::new(pop3_config(&seed.pop3)),
             smtp: Arc::new(smtp::Rules {
                 config: Arc::new(smtp_config(&seed.smtp)),
+                host: seed.pop3.hostname,
                 policy: Policy::new(
                     &seed.smtp,
                     Arc::clone(&seed.tables),

@@ -25,6 +25,8 @@ use crate::policy::{Policy, Relaying};
 /// What all sessions of one configuration share.
 pub(crate) struct Rules {
     pub(crate) config: Arc<Config>,
+    /// This host, in Received fields.
+    pub(crate) host: Bytes,
     pub(crate) policy: Policy,
     /// Where messages go.
     pub(crate) submit: Arc<dyn Submit>,
@@ -162,7 +164,7 @@ impl Owner {
             remote_ip: self.peer.ip().to_canonical().to_string().as_bytes(),
             remote_info: None,
             helo: self.helo.as_deref(),
-            local: &self.rules.config.greeting,
+            local: &self.rules.host,
             protocol: if self.extended { "ESMTP" } else { "SMTP" },
         }
         .write(seconds, &mut field);

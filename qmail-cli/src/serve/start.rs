@@ -19,6 +19,12 @@ use crate::home::{ControlError, Controls, CreateError, FirstUser, create_control
 use crate::passwords::{self, PasswordFile};
 use crate::{exit, log};
 
+/// Descriptors that are kept for the log, the queue, deliveries and lookups.
+const DESCRIPTORS_RESERVED: usize = 100;
+
+/// A session has its socket, and the file of the message on its way in or out.
+const DESCRIPTORS_PER_SESSION: usize = 2;
+
 /// How long threads that still work for a client get when all is over.
 const RUNTIME_GRACE: Duration = Duration::from_secs(1);
 
@@ -77,7 +83,7 @@ pub(crate) enum StartError {
 ///
 /// The system could not start; or, later, its queue died.
 pub(crate) fn run(options: &Options) -> Result<(), StartError> {
-    raise_descriptor_limit();
+    let room = raise_descriptor_limit();
     let announce = Announcer(options.log_format);
     let home = &options.home;
     let at_home = |source| StartError::Home {
@@ -114,7 +120,7 @@ pub(crate) fn run(options: &Options) -> Result<(), StartError> {
     let (log, writer) = log::start(io::stdout())?;
     let reporter = Reporter::new(log, options.log_format);
     let result = runtime.block_on(async {
-        let system = System::start(options, controls, passwords, reporter).await?;
+        let system = System::start(options, controls, passwords, reporter, room).await?;
         if let Some(user) = &first_user {
             announce.how_to(user, &domain, &system);
         }
@@ -181,11 +187,18 @@ fn prepare_mailboxes(
     Ok(())
 }
 
-/// As many descriptors as the system lets us have: each session needs one, each message on its way in another.
-fn raise_descriptor_limit() {
+/// As many descriptors as the system lets us have; returns how many sessions there is room for.
+fn raise_descriptor_limit() -> usize {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     let _ = setrlimit(Resource::Nofile, limit);
+    match getrlimit(Resource::Nofile).current {
+        Some(descriptors) => {
+            let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
+            descriptors.saturating_sub(DESCRIPTORS_RESERVED) / DESCRIPTORS_PER_SESSION
+        }
+        None => usize::MAX,
+    }
 }
 
 /// What a person is told at a start: on standard output, or on standard error when a program reads the other one as JSON.

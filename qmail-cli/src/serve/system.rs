@@ -41,6 +41,8 @@ pub(super) struct System {
     home: Home,
     settings: Arc<Settings>,
     reporter: Reporter,
+    /// Most sessions that there are descriptors for, in both services together.
+    room: usize,
     mailer: Mailer,
     smtp: Service,
     pop3: Service,
@@ -76,6 +78,7 @@ impl System {
         controls: Controls,
         passwords: Arc<PasswordFile>,
         reporter: Reporter,
+        room: usize,
     ) -> Result<Self, StartError> {
         let signals = Signals::new()?;
         let smtp_listeners = bind_all("smtp", &options.smtp)?;
@@ -87,14 +90,9 @@ impl System {
 
         let users = users(options);
         let (stop, stopped) = watch::channel(false);
-        let smtp_gate = Gate::new(
-            controls.smtp.sessions_max,
-            controls.smtp.sessions_per_address_max,
-        );
-        let pop3_gate = Gate::new(
-            controls.pop3.sessions_max,
-            controls.pop3.sessions_per_address_max,
-        );
+        let (smtp_max, pop3_max) = session_limits(&controls, room, &reporter);
+        let smtp_gate = Gate::new(smtp_max, controls.smtp.sessions_per_address_max);
+        let pop3_gate = Gate::new(pop3_max, controls.pop3.sessions_per_address_max);
         let mailer = Mailer::start(options, &controls, Arc::clone(&users), &reporter).await?;
         let settings = Arc::new(Settings::new(Seed {
             smtp: controls.smtp,
@@ -131,6 +129,7 @@ impl System {
             home: options.home.clone(),
             settings,
             reporter,
+            room,
             mailer,
             smtp,
             pop3,
@@ -212,14 +211,13 @@ impl System {
         for warning in &controls.warnings {
             self.reporter.warning(warning);
         }
-        self.smtp.gate.set_limits(
-            controls.smtp.sessions_max,
-            controls.smtp.sessions_per_address_max,
-        );
-        self.pop3.gate.set_limits(
-            controls.pop3.sessions_max,
-            controls.pop3.sessions_per_address_max,
-        );
+        let (smtp_max, pop3_max) = session_limits(&controls, self.room, &self.reporter);
+        self.smtp
+            .gate
+            .set_limits(smtp_max, controls.smtp.sessions_per_address_max);
+        self.pop3
+            .gate
+            .set_limits(pop3_max, controls.pop3.sessions_per_address_max);
         self.mailer.reconfigure(&controls);
         self.settings.replace(Seed {
             smtp: controls.smtp,
@@ -318,6 +316,22 @@ impl Signals {
             _file_size: signal(SignalKind::from_raw(nix::libc::SIGXFSZ))?,
         })
     }
+}
+
+/// Most SMTP and POP3 sessions. If there are not descriptors for as many as the control files ask for, the log says so, and
+/// both services get their share: better a client that is told to come back than a queue that cannot open its files.
+fn session_limits(controls: &Controls, room: usize, reporter: &Reporter) -> (usize, usize) {
+    let (smtp, pop3) = (controls.smtp.sessions_max, controls.pop3.sessions_max);
+    if smtp + pop3 <= room {
+        return (smtp, pop3);
+    }
+    let smtp_share = (smtp * room / (smtp + pop3)).max(1);
+    let pop3_share = room.saturating_sub(smtp_share).clamp(1, pop3.max(1));
+    reporter.warning(&format_args!(
+        "descriptors for {smtp_share} SMTP and {pop3_share} POP3 sessions only; \
+         raise the limit of open files, or lower concurrencyincoming and concurrencypop3"
+    ));
+    (smtp_share.min(smtp), pop3_share.min(pop3))
 }
 
 /// Who gets mail: the mailboxes of the options, then users/assign or users/cdb of the home.
