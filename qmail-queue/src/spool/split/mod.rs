@@ -43,7 +43,6 @@ use self::accept::SplitDraft;
 use self::commit::Committer;
 use self::format::FormatError;
 use self::layout::Directory;
-use self::route::Note;
 use super::{
     Channel, Entry, Found, Incoming, MessageId, Position, Recipient, Routed, Settled, Spool,
     SpoolDraft, SpoolError,
@@ -132,7 +131,7 @@ impl SplitSpool {
     pub fn over(disk: Arc<dyn Disk>, workers: Workers) -> Self {
         Self {
             inner: Arc::new(Inner {
-                committer: Committer::new(Arc::clone(&disk), workers.clone()),
+                committer: Committer::new(Arc::clone(&disk), &workers),
                 disk,
                 workers,
                 births: AtomicU64::new(1),
@@ -176,20 +175,6 @@ impl SplitSpool {
                 path: path(),
                 source: io::Error::other("the task was broken off"),
             })
-        })
-    }
-
-    /// Makes something durable.
-    async fn sync(
-        &self,
-        files: Vec<Box<dyn DiskFile>>,
-        directories: Vec<Directory>,
-        path: impl FnOnce() -> std::path::PathBuf,
-    ) -> Result<(), SpoolError> {
-        let synced = self.inner.committer.sync(files, directories).await;
-        synced.map_err(|source| SpoolError::Write {
-            path: path(),
-            source,
         })
     }
 }
@@ -276,37 +261,28 @@ impl Spool for SplitSpool {
         positions: &[Position],
     ) -> Result<(), SpoolError> {
         let positions = positions.to_vec();
-        let marked = self.run(move |inner| route::mark_done(inner, id, channel, &positions));
-        let Some(file) = marked.await? else {
-            return Ok(());
-        };
-        self.sync(vec![file], Vec::new(), || {
-            Directory::channel(channel, id).file(id)
+        let path = || Directory::channel(channel, id).file(id);
+        self.answered(path, move |inner, answer| {
+            route::mark_done(inner, id, channel, &positions, answer);
         })
         .await
     }
 
     async fn close_channel(&self, id: MessageId, channel: Channel) -> Result<(), SpoolError> {
-        let directory = Directory::channel(channel, id);
-        self.run(move |inner| unlink_if_there(inner, directory, id))
-            .await?;
-        // Also if it was gone: the sync after its removal may have failed.
-        self.sync(Vec::new(), vec![directory], || directory.path())
-            .await
+        let path = || Directory::channel(channel, id).file(id);
+        self.answered(path, move |inner, answer| {
+            route::close_channel(inner, id, channel, answer);
+        })
+        .await
     }
 
     async fn note_failure(&self, id: MessageId, note: &[u8]) -> Result<(), SpoolError> {
         let note = note.to_vec();
-        let noted = self.run(move |inner| route::note_failure(inner, id, &note));
-        let Note { file, start } = noted.await?;
-        let created = start.is_none().then_some(Directory::Bounce);
         let path = || Directory::Bounce.file(id);
-        let synced = self.sync(vec![file], Vec::from_iter(created), path).await;
-        if synced.is_err() {
-            self.run(move |inner| route::take_note_back(inner, id, start))
-                .await;
-        }
-        synced
+        self.answered(path, move |inner, answer| {
+            route::note_failure(inner, id, &note, answer);
+        })
+        .await
     }
 
     async fn failures(&self, id: MessageId) -> Result<Option<Arc<dyn Content>>, SpoolError> {
@@ -327,18 +303,11 @@ impl Spool for SplitSpool {
     }
 
     async fn clear_failures(&self, id: MessageId) -> Result<(), SpoolError> {
-        let there = self.run(move |inner| unlink_if_there(inner, Directory::Bounce, id));
-        // Most messages have no text of failures, and need no sync.
-        let in_doubt = &self.inner.bounce_in_doubt;
-        if !there.await? && !in_doubt.load(Ordering::Relaxed) {
-            return Ok(());
-        }
-        let path = || Directory::Bounce.path();
-        let synced = self.sync(Vec::new(), vec![Directory::Bounce], path).await;
-        if synced.is_err() {
-            in_doubt.store(true, Ordering::Relaxed);
-        }
-        synced
+        let path = || Directory::Bounce.file(id);
+        self.answered(path, move |inner, answer| {
+            route::clear_failures(inner, id, answer);
+        })
+        .await
     }
 
     async fn put_off(

@@ -11,6 +11,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use futures::channel::oneshot;
@@ -194,9 +195,34 @@ fn take_back(inner: &Inner, id: MessageId) {
     }
 }
 
-/// Overwrites the letters of records with `D`. Blocks; gives the file to sync, or `None` if the channel is closed: then all
-/// are done.
+/// Marks recipients as done. Blocks; the answer comes after the sync. With a closed channel all are done already.
 pub(super) fn mark_done(
+    inner: &Inner,
+    id: MessageId,
+    channel: Channel,
+    positions: &[Position],
+    answer: Answer,
+) {
+    match overwrite_letters(inner, id, channel, positions) {
+        Ok(Some(file)) => {
+            let path = Directory::channel(channel, id).file(id);
+            inner.committer.submit(Job {
+                files: vec![file],
+                directories: Vec::new(),
+                then: Box::new(move |synced| {
+                    let _ =
+                        answer.send(synced.map_err(|source| SpoolError::Write { path, source }));
+                    None
+                }),
+            });
+        }
+        Ok(None) => drop(answer.send(Ok(()))),
+        Err(error) => drop(answer.send(Err(error))),
+    }
+}
+
+/// Overwrites the letters of records with `D`; gives the file to sync, or `None` if there is none.
+fn overwrite_letters(
     inner: &Inner,
     id: MessageId,
     channel: Channel,
@@ -231,15 +257,52 @@ pub(super) fn mark_done(
     Ok(Some(file))
 }
 
-/// A note of failure that is not durable yet.
-pub(super) struct Note {
-    pub(super) file: Box<dyn DiskFile>,
-    /// Where it begins; `None` if the file was made for it.
-    pub(super) start: Option<u64>,
+/// Closes a channel. Blocks; the answer comes after the sync.
+pub(super) fn close_channel(inner: &Inner, id: MessageId, channel: Channel, answer: Answer) {
+    let directory = Directory::channel(channel, id);
+    match unlink_if_there(inner, directory, id) {
+        // Also if it was gone: the sync after its removal may have failed.
+        Ok(_) => inner.committer.submit(Job {
+            files: Vec::new(),
+            directories: vec![directory],
+            then: Box::new(move |synced| {
+                let path = directory.path();
+                let _ = answer.send(synced.map_err(|source| SpoolError::Write { path, source }));
+                None
+            }),
+        }),
+        Err(error) => drop(answer.send(Err(error))),
+    }
 }
 
-/// Appends a note of failure. Blocks.
-pub(super) fn note_failure(inner: &Inner, id: MessageId, note: &[u8]) -> Result<Note, SpoolError> {
+/// Appends a note of failure. Blocks; the answer comes after the sync.
+pub(super) fn note_failure(inner: &Arc<Inner>, id: MessageId, note: &[u8], answer: Answer) {
+    let (file, start) = match append_note(inner, id, note) {
+        Ok(appended) => appended,
+        Err(error) => return drop(answer.send(Err(error))),
+    };
+    let shared = Arc::clone(inner);
+    inner.committer.submit(Job {
+        files: vec![file],
+        directories: Vec::from_iter(start.is_none().then_some(Directory::Bounce)),
+        then: Box::new(move |synced| {
+            let result = synced.map_err(|source| {
+                take_note_back(&shared, id, start);
+                let path = Directory::Bounce.file(id);
+                SpoolError::Write { path, source }
+            });
+            let _ = answer.send(result);
+            None
+        }),
+    });
+}
+
+/// Gives the file to sync and where in it the note begins; `None` if the file was made for it.
+fn append_note(
+    inner: &Inner,
+    id: MessageId,
+    note: &[u8],
+) -> Result<(Box<dyn DiskFile>, Option<u64>), SpoolError> {
     let path = Directory::Bounce.file(id);
     let (file, start) = match inner.disk.open(&path, true) {
         Ok(file) => match file.stat() {
@@ -255,7 +318,7 @@ pub(super) fn note_failure(inner: &Inner, id: MessageId, note: &[u8]) -> Result<
         Err(source) => return Err(SpoolError::Write { path, source }),
     };
     match file.write_at(note, start.unwrap_or(0)) {
-        Ok(()) => Ok(Note { file, start }),
+        Ok(()) => Ok((file, start)),
         Err(source) => {
             take_note_back(inner, id, start);
             Err(SpoolError::Write { path, source })
@@ -264,7 +327,7 @@ pub(super) fn note_failure(inner: &Inner, id: MessageId, note: &[u8]) -> Result<
 }
 
 /// Removes a note that could not be written or synced, so that the next try begins where this one did.
-pub(super) fn take_note_back(inner: &Inner, id: MessageId, start: Option<u64>) {
+fn take_note_back(inner: &Inner, id: MessageId, start: Option<u64>) {
     let path = Directory::Bounce.file(id);
     // If this fails as well, a part of the note is told twice.
     let _ = match start {
@@ -274,6 +337,33 @@ pub(super) fn take_note_back(inner: &Inner, id: MessageId, start: Option<u64>) {
             .open(&path, true)
             .and_then(|file| file.truncate(start)),
     };
+}
+
+/// Forgets the text of failures. Blocks; the answer comes after the sync.
+pub(super) fn clear_failures(inner: &Arc<Inner>, id: MessageId, answer: Answer) {
+    match unlink_if_there(inner, Directory::Bounce, id) {
+        // Most messages have none, and need no sync.
+        Ok(false) if !inner.bounce_in_doubt.load(Ordering::Relaxed) => {
+            let _ = answer.send(Ok(()));
+        }
+        Ok(_) => {
+            let shared = Arc::clone(inner);
+            inner.committer.submit(Job {
+                files: Vec::new(),
+                directories: vec![Directory::Bounce],
+                then: Box::new(move |synced| {
+                    let result = synced.map_err(|source| {
+                        shared.bounce_in_doubt.store(true, Ordering::Relaxed);
+                        let path = Directory::Bounce.path();
+                        SpoolError::Write { path, source }
+                    });
+                    let _ = answer.send(result);
+                    None
+                }),
+            });
+        }
+        Err(error) => drop(answer.send(Err(error))),
+    }
 }
 
 /// Removes a settled message. Blocks; the answer comes after the sync.
