@@ -67,7 +67,8 @@ pub trait Spool: Send + Sync {
     /// [`SpoolError::Damaged`] if it is not one; the message stays where it is.
     async fn incoming(&self, id: MessageId) -> Result<Incoming, SpoolError>;
 
-    /// Turns an incoming message into a routed one. A crash in between leaves it incoming.
+    /// Turns an incoming message into a routed one, with no other notes of failure than those given. A crash in between leaves it
+    /// incoming.
     ///
     /// # Errors
     ///
@@ -306,6 +307,8 @@ pub struct Routed {
     pub remote: Vec<Address>,
     /// The message's age counts from here, in whole seconds since 1970.
     pub birth_seconds: u64,
+    /// The text of permanent failures to begin with: those of recipients that can go nowhere.
+    pub failures: Vec<u8>,
 }
 
 /// A recipient of a channel.
