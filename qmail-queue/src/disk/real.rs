@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timespec, Timestamps};
@@ -26,10 +26,13 @@ const DIRECTORIES_MAX: usize = 256;
 /// A batch is synced either by one `syncfs` (on ext4 and btrfs, from Linux 5.8 on, which reports errors by it) or by `fsync` on
 /// each file and directory, whichever is cheaper just now; a single file or directory is always synced by itself. After the
 /// first error the disk goes on with `fsync` for good: it reports a lost write to whoever has the file open, while a `syncfs`
-/// tells only the first who asks.
+/// tells only the first who asks. It does so too once a directory turns out to be on another file system than the root, as
+/// one that is mounted there or linked to.
 #[derive(Debug)]
 pub struct RealDisk {
     root: Arc<OwnedFd>,
+    /// The file system that the root is on.
+    device: u64,
     directories: RwLock<HashMap<PathBuf, Arc<OwnedFd>>>,
     whole: Mutex<Whole>,
 }
@@ -38,7 +41,7 @@ pub struct RealDisk {
 /// that runs beside it.
 #[derive(Debug)]
 struct Whole {
-    /// `false` if `syncfs` cannot be relied on, from the start or since an error.
+    /// `false` if `syncfs` cannot be relied on, from the start or since something that speaks against it.
     reliable: bool,
     costs: Costs,
 }
@@ -52,6 +55,7 @@ impl RealDisk {
     pub fn open(root: impl AsRef<Path>) -> io::Result<Self> {
         let root = rustix::fs::open(root.as_ref(), DIRECTORY_FLAGS, Mode::empty())?;
         Ok(Self {
+            device: device(&root)?,
             whole: Mutex::new(Whole {
                 reliable: syncfs_is_reliable(&root),
                 costs: Costs::new(),
@@ -59,6 +63,11 @@ impl RealDisk {
             root: Arc::new(root),
             directories: RwLock::default(),
         })
+    }
+
+    // What is guarded is whole at every moment.
+    fn whole(&self) -> MutexGuard<'_, Whole> {
+        self.whole.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The descriptor of a directory.
@@ -76,6 +85,10 @@ impl RealDisk {
         drop(known);
         let opened = rustix::fs::openat(&*self.root, path, DIRECTORY_FLAGS, Mode::empty())?;
         let opened = Arc::new(opened);
+        if device(&opened)? != self.device {
+            // A mount, or a link to another disk. Whatever lies there is reached by way of here before it is synced.
+            self.whole().reliable = false;
+        }
         let mut known = self
             .directories
             .write()
@@ -114,7 +127,7 @@ impl RealDisk {
         if objects <= 1 {
             return Self::sync_each(files, directories);
         }
-        let mut whole = self.whole.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut whole = self.whole();
         let way = if whole.reliable {
             whole.costs.choose(objects)
         } else {
@@ -132,7 +145,7 @@ impl RealDisk {
                 // Others need not wait for this.
                 drop(whole);
                 let result = Self::sync_each(files, directories);
-                whole = self.whole.lock().unwrap_or_else(PoisonError::into_inner);
+                whole = self.whole();
                 if let Err(error) = result {
                     whole.reliable = false;
                     return Err(error);
@@ -322,6 +335,15 @@ fn known_of(stat: &rustix::fs::Stat) -> Stat {
     }
 }
 
+/// The file system that something is on.
+#[allow(
+    clippy::unnecessary_cast,
+    reason = "the types differ between platforms"
+)]
+fn device(fd: &OwnedFd) -> io::Result<u64> {
+    Ok(rustix::fs::fstat(fd)?.st_dev as u64)
+}
+
 /// Times before 1970 are shown as 1970: nothing in a queue is that old.
 fn time(seconds: i64, nanoseconds: u64) -> SystemTime {
     let seconds = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
@@ -463,6 +485,35 @@ mod tests {
         assert!(!disk.stat(Path::new("s")).unwrap().is_file);
         assert!(RealDisk::open(root.path().join("none")).is_err());
         assert!(disk.stat(Path::new("..")).is_err());
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_part_on_another_file_system_is_synced_itself() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir(root.path().join("here")).unwrap();
+        let Some(elsewhere) = elsewhere(root.path()) else {
+            return;
+        };
+        let disk = RealDisk::open(root.path()).unwrap();
+        disk.whole().reliable = true;
+        disk.create(Path::new("here/a"), 0o600).unwrap();
+        assert!(disk.whole().reliable);
+        std::os::unix::fs::symlink(elsewhere.path(), root.path().join("there")).unwrap();
+        let file = disk.create(Path::new("there/a"), 0o600).unwrap();
+        assert!(!disk.whole().reliable);
+        disk.sync(&[&*file], &[Path::new("there"), Path::new("here")])
+            .unwrap();
+    }
+
+    /// A directory on another file system, if this host has one that can be written to.
+    #[cfg(target_os = "linux")]
+    fn elsewhere(root: &Path) -> Option<tempfile::TempDir> {
+        let here = std::fs::metadata(root).unwrap().dev();
+        ["/dev/shm", "/var/tmp"].into_iter().find_map(|path| {
+            let other = tempfile::tempdir_in(path).ok()?;
+            (std::fs::metadata(other.path()).ok()?.dev() != here).then_some(other)
+        })
     }
 
     #[cfg(target_os = "linux")]

@@ -95,6 +95,9 @@ pub struct Engine {
     deliveries: u64,
     running: [usize; 2],
 
+    /// Messages of which a note of failure is being written, with what waits for that. Only looked up.
+    noting: HashMap<MessageId, VecDeque<Record>>,
+
     finishes: VecDeque<Finish>,
     finishing: usize,
 
@@ -132,6 +135,7 @@ enum Event {
     Opened(PassId, Result<Opened, SpoolError>),
     Read(PassId, Result<Vec<Recipient>, SpoolError>),
     Reported(Reported),
+    Noted(Record, Result<(), SpoolError>),
     Recorded(Record, Result<(), SpoolError>),
     Finished(Finished),
     CleanedUp(Result<(), SpoolError>),
@@ -181,6 +185,7 @@ impl Engine {
             passes: HashMap::new(),
             deliveries: 0,
             running: [0; 2],
+            noting: HashMap::new(),
             finishes: VecDeque::new(),
             finishing: 0,
             again: BTreeMap::new(),
@@ -237,6 +242,7 @@ impl Engine {
             Event::Opened(pass, result) => self.handle_opened(pass, result),
             Event::Read(pass, result) => self.handle_read(pass, result),
             Event::Reported(reported) => self.handle_reported(reported),
+            Event::Noted(record, result) => self.handle_noted(record, result),
             Event::Recorded(record, result) => self.handle_recorded(record, result),
             Event::Finished(finished) => self.handle_finished(finished),
             Event::CleanedUp(result) => {

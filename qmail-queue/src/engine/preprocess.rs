@@ -112,23 +112,19 @@ async fn route(world: &World, routes: &Tables, arrival: Arrival) -> Result<Sorte
         local: Vec::new(),
         remote: Vec::new(),
         birth_seconds: birth,
+        failures: Vec::new(),
     };
-    let mut notes = Vec::new();
     for recipient in &incoming.envelope.recipients {
         match routes.route(recipient) {
             Ok(Route::Local(address)) => routed.local.push(address),
             Ok(Route::Remote(address)) => routed.remote.push(address),
             Err(_) => {
                 world.log(&LogEvent::RecipientTooLong { id, recipient });
-                bounce::write_note(recipient.as_bytes(), TOO_LONG, &mut notes);
+                bounce::write_note(recipient.as_bytes(), TOO_LONG, &mut routed.failures);
             }
         }
     }
     let sorted = Sorted::new(birth, &routed);
-    if !notes.is_empty() {
-        // Before the message is routed: a crash in between tells twice, the other order could tell never.
-        spool.note_failure(id, &notes).await?;
-    }
     spool.route(id, routed).await?;
     Ok(sorted)
 }

@@ -1,5 +1,8 @@
 //! The record of what became of recipients, in the order in which a crash may cut it.
+//!
+//! The notes of one message are written one after the other: they go to the end of one text, and two at once would meet there.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::{Again, Engine, Event, NOTE_WAIT, TROUBLE_WAIT, World};
@@ -30,10 +33,50 @@ pub(super) enum Place {
 }
 
 impl Engine {
-    pub(super) fn record(&mut self, mut record: Record) {
+    pub(super) fn record(&mut self, record: Record) {
+        if record.notes.is_empty() {
+            self.mark(record);
+        } else if let Some(waiting) = self.noting.get_mut(&record.id) {
+            waiting.push_back(record);
+        } else {
+            self.noting.insert(record.id, VecDeque::new());
+            self.note(record);
+        }
+    }
+
+    fn note(&mut self, record: Record) {
         let world = Arc::clone(&self.world);
         self.start(async move {
-            let result = write_record(&world, &mut record).await;
+            let noted = world.parts.spool.note_failure(record.id, &record.notes);
+            let result = noted.await;
+            Event::Noted(record, result)
+        });
+    }
+
+    /// Notes before marks: a recipient that is marked and not noted would fail without a word.
+    pub(super) fn handle_noted(&mut self, mut record: Record, result: Result<(), SpoolError>) {
+        match self.noting.get_mut(&record.id).map(VecDeque::pop_front) {
+            Some(Some(next)) => self.note(next),
+            _ => drop(self.noting.remove(&record.id)),
+        }
+        match result {
+            Ok(()) => {
+                record.notes = Vec::new();
+                self.mark(record);
+            }
+            Err(error) => {
+                self.log(&LogEvent::NoteTrouble { error: &error });
+                if !self.stopping {
+                    self.do_again(NOTE_WAIT, Again::Record(record));
+                }
+            }
+        }
+    }
+
+    fn mark(&mut self, record: Record) {
+        let world = Arc::clone(&self.world);
+        self.start(async move {
+            let result = write_mark(&world, &record).await;
             Event::Recorded(record, result)
         });
     }
@@ -51,39 +94,24 @@ impl Engine {
             }
             return;
         };
-        if !record.notes.is_empty() {
-            self.log(&LogEvent::NoteTrouble { error: &error });
-        } else {
-            self.log(&LogEvent::SpoolTrouble {
-                doing: "marking",
-                error: &error,
-                consequence: if self.stopping {
-                    "message will be delivered twice!"
-                } else {
-                    "will try again later"
-                },
-            });
+        self.log(&LogEvent::SpoolTrouble {
+            doing: "marking",
+            error: &error,
+            consequence: if self.stopping {
+                "message will be delivered twice!"
+            } else {
+                "will try again later"
+            },
+        });
+        if !self.stopping {
+            self.do_again(TROUBLE_WAIT, Again::Record(record));
         }
-        if self.stopping {
-            return;
-        }
-        let wait = if record.notes.is_empty() {
-            TROUBLE_WAIT
-        } else {
-            NOTE_WAIT
-        };
-        self.do_again(wait, Again::Record(record));
     }
 }
 
-/// Notes before marks: a recipient that is marked and not noted would fail without a word.
-async fn write_record(world: &World, record: &mut Record) -> Result<(), SpoolError> {
+async fn write_mark(world: &World, record: &Record) -> Result<(), SpoolError> {
     let spool = &world.parts.spool;
     let Record { id, channel, .. } = *record;
-    if !record.notes.is_empty() {
-        spool.note_failure(id, &record.notes).await?;
-        record.notes = Vec::new();
-    }
     match &record.mark {
         Mark::Closed => spool.close_channel(id, channel).await,
         Mark::Done(places) => {

@@ -223,18 +223,25 @@ impl Spool for MemorySpool {
                 recipients: recipients.into_iter().map(|to| (to, false)).collect(),
             })
         };
-        self.with(id, |message| {
-            if let Stage::Routed { .. } = message.stage {
+        let mut store = self.store();
+        let octets = routed.failures.len() as u64;
+        store.take(octets)?;
+        let message = match store.messages.get_mut(&id) {
+            Some(message) if matches!(message.stage, Stage::Incoming(_)) => message,
+            _ => {
+                store.give_back(octets);
                 return Err(missing(id));
             }
-            message.stage = Stage::Routed {
-                sender: routed.sender,
-                birth,
-                local: line(routed.local),
-                remote: line(routed.remote),
-            };
-            Ok(())
-        })?
+        };
+        message.failures = routed.failures;
+        message.octets_taken += octets;
+        message.stage = Stage::Routed {
+            sender: routed.sender,
+            birth,
+            local: line(routed.local),
+            remote: line(routed.remote),
+        };
+        Ok(())
     }
 
     async fn sender(&self, id: MessageId) -> Result<ReversePath, SpoolError> {
@@ -488,6 +495,7 @@ mod tests {
                 local: vec![address("a@here")],
                 remote: vec![address("b@there"), address("c@there")],
                 birth_seconds: 9,
+                failures: Vec::new(),
             };
             spool.route(id, routed).await.unwrap();
             assert!(spool.incoming(id).await.is_err());

@@ -26,8 +26,8 @@ use qmail_core::{Address, Content, Envelope, Origin, ReversePath};
 
 /// A store for queued messages.
 ///
-/// All calls may be made concurrently; those for one message are made one after the other by the engine. A spool shares the
-/// cost of durability between calls that wait at the same time (group commit).
+/// All calls may be made concurrently, also for one message, but for [`Spool::note_failure`]: the engine makes the notes of one
+/// message one after the other. A spool shares the cost of durability between calls that wait at the same time (group commit).
 #[async_trait]
 pub trait Spool: Send + Sync {
     /// Starts a message.
@@ -67,7 +67,8 @@ pub trait Spool: Send + Sync {
     /// [`SpoolError::Damaged`] if it is not one; the message stays where it is.
     async fn incoming(&self, id: MessageId) -> Result<Incoming, SpoolError>;
 
-    /// Turns an incoming message into a routed one. A crash in between leaves it incoming.
+    /// Turns an incoming message into a routed one, with no other notes of failure than those given. A crash in between leaves it
+    /// incoming.
     ///
     /// # Errors
     ///
@@ -115,7 +116,8 @@ pub trait Spool: Send + Sync {
     /// As [`Spool::mark_done`].
     async fn close_channel(&self, id: MessageId, channel: Channel) -> Result<(), SpoolError>;
 
-    /// Appends to the text of permanent failures, from which the bounce is made. Durable on return.
+    /// Appends to the text of permanent failures, from which the bounce is made. Durable on return. There is never more than one
+    /// of these calls at a time for one message.
     ///
     /// # Errors
     ///
@@ -306,6 +308,8 @@ pub struct Routed {
     pub remote: Vec<Address>,
     /// The message's age counts from here, in whole seconds since 1970.
     pub birth_seconds: u64,
+    /// The text of permanent failures to begin with: those of recipients that can go nowhere.
+    pub failures: Vec<u8>,
 }
 
 /// A recipient of a channel.

@@ -178,6 +178,34 @@ fn a_recipient_that_rewriting_makes_too_long_fails() {
 }
 
 #[test]
+fn recipients_that_fail_together_are_all_told_of() {
+    for (seed, one_in) in [(1, 0), (2, 0), (3, 4), (4, 4)] {
+        let mut world = World::with(|config| {
+            config.limits.local_max = 20;
+            config.limits.remote_max = 20;
+        });
+        let recipients: Vec<String> = (0..10)
+            .flat_map(|number| [format!("u{number}@here"), format!("u{number}@far{number}")])
+            .collect();
+        for recipient in &recipients {
+            world.script.answer(recipient, &[failed(), failed()]);
+        }
+        let all: Vec<&str> = recipients.iter().map(String::as_str).collect();
+        world.submit("s@far", &all);
+        world.spool.shuffle(seed, one_in);
+        world.drain();
+        assert_eq!(world.count(), 0);
+        let jobs = world.script.jobs.lock().unwrap();
+        let bounce = jobs.iter().find(|job| job.recipients == ["s@far"]);
+        let text = &bounce.expect("a bounce").text;
+        for recipient in &recipients {
+            let note = format!("<{recipient}>:\nno such user\n\n");
+            assert_eq!(text.matches(&note).count(), 1, "{recipient} in {text}");
+        }
+    }
+}
+
+#[test]
 fn a_bounce_is_queued_before_its_message_goes() {
     let mut world = World::new();
     world.script.answer("b@far", &[failed()]);

@@ -108,3 +108,16 @@ fn crash(trouble: Trouble, seed: u64, calm: &BTreeMap<String, usize>) {
     let repeated: usize = tried.iter().map(repeated).sum();
     assert!(repeated <= 3, "{repeated} repeated: {story}");
 }
+
+#[test]
+fn a_recipient_that_can_go_nowhere_is_told_of() {
+    let disk = SimDisk::new(Directory::all().map(Directory::path));
+    let mut world = world(&disk);
+    let long = format!("{}@virtual", "x".repeat(994));
+    world.submit("s@far", &[&long, "b@far"]);
+    world.drain();
+    assert_eq!(world.count(), 0);
+    let tried = world.script.tried();
+    assert_eq!(tried.get("b@far"), Some(&1));
+    assert_eq!(tried.get("s@far"), Some(&1), "{}", world.log());
+}

@@ -1,5 +1,6 @@
 //! A spool that fails on demand and takes its time.
 
+use std::collections::BTreeSet;
 use std::future::poll_fn;
 use std::io;
 use std::path::PathBuf;
@@ -32,6 +33,8 @@ struct Faults {
     one_in: u64,
     calls: Vec<String>,
     damaged: Option<MessageId>,
+    /// Messages of which a note is being written.
+    noting: BTreeSet<MessageId>,
     hanging: Option<&'static str>,
 }
 
@@ -123,6 +126,16 @@ impl FaultySpool {
     }
 }
 
+/// Ends with the note, also if that is cut off by a crash.
+struct Noting<'a>(&'a FaultySpool, MessageId);
+
+impl Drop for Noting<'_> {
+    fn drop(&mut self) {
+        let Self(spool, id) = *self;
+        spool.faults.lock().unwrap().noting.remove(&id);
+    }
+}
+
 #[async_trait]
 impl Spool for FaultySpool {
     async fn begin(&self, entry: Entry) -> Result<Box<dyn SpoolDraft>, SpoolError> {
@@ -193,6 +206,9 @@ impl Spool for FaultySpool {
     }
 
     async fn note_failure(&self, id: MessageId, note: &[u8]) -> Result<(), SpoolError> {
+        let alone = self.faults.lock().unwrap().noting.insert(id);
+        assert!(alone, "two notes of one message at once");
+        let _noting = Noting(self, id);
         self.before("note_failure", id.to_string()).await?;
         self.inner.note_failure(id, note).await?;
         self.dawdle().await;

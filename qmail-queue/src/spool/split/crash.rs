@@ -52,6 +52,7 @@ const LIFE: [Step; 11] = [
 ];
 
 const TEXT: &[u8] = b"Subject: x\n\nThe text of the message.\n";
+const NOTE_ROUTED: &[u8] = b"<f@g>:\nno\n\n";
 const NOTE_ONE: &[u8] = b"<a@b>:\nno\n\n";
 const NOTE_TWO: &[u8] = b"<c@d>:\nno\n\n";
 
@@ -76,6 +77,7 @@ fn routed() -> Routed {
         local: vec![address("l-a@b")],
         remote: vec![address("c@d"), address("e@f")],
         birth_seconds: 1_000,
+        failures: NOTE_ROUTED.to_vec(),
     }
 }
 
@@ -248,6 +250,9 @@ impl Life {
                 Ok(())
             };
         }
+        let Some(notes) = notes.strip_prefix(NOTE_ROUTED) else {
+            return Err("the note that came with the routing is lost".to_owned());
+        };
         self.expect(NoteOne, notes.starts_with(NOTE_ONE))?;
         let rest = notes.strip_prefix(NOTE_ONE).unwrap_or_default();
         self.expect(NoteTwo, rest == NOTE_TWO)?;
@@ -266,6 +271,7 @@ impl Life {
         let next = accept(spool, &self.text).await.map_err(text)?;
         let only_remote = Routed {
             local: Vec::new(),
+            failures: Vec::new(),
             ..routed()
         };
         spool.route(next, only_remote).await.map_err(text)?;

@@ -2,7 +2,7 @@
 //!
 //! | step | durable after it |
 //! |---|---|
-//! | remove what a broken-off try left, create `info`, `local`, `remote` | nothing yet; `todo` counts |
+//! | remove what a broken-off try left, create `info`, `local`, `remote`, for recipients that can go nowhere `bounce` | nothing yet; `todo` counts |
 //! | sync them and the directories that were changed | all of it; `todo` still counts |
 //! | unlink `todo/ID` | |
 //! | sync `todo` | the message is **routed** |
@@ -60,8 +60,17 @@ fn write_all(
             source: io::ErrorKind::NotFound.into(),
         });
     }
-    // A note of a message that had this number before is nobody's business any more.
-    if unlink_if_there(inner, Directory::Bounce, id)? {
+    // A note of a message that had this number before, or of a broken-off try, is nobody's business any more.
+    if routed.failures.is_empty() {
+        if unlink_if_there(inner, Directory::Bounce, id)? {
+            written.directories.push(Directory::Bounce);
+        }
+    } else {
+        let path = Directory::Bounce.file(id);
+        let (file, _) = create_afresh(&*inner.disk, &path, ROUTED_MODE)?;
+        let filled = file.write_at(&routed.failures, 0);
+        filled.map_err(|source| SpoolError::Write { path, source })?;
+        written.files.push(file);
         written.directories.push(Directory::Bounce);
     }
     let channels = [
@@ -190,6 +199,7 @@ fn take_back(inner: &Inner, id: MessageId) {
         Directory::info(id),
         Directory::channel(Channel::Local, id),
         Directory::channel(Channel::Remote, id),
+        Directory::Bounce,
     ] {
         let _ = inner.disk.unlink(&directory.file(id));
     }

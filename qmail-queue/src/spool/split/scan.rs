@@ -136,9 +136,10 @@ pub(super) fn sweep_mess(inner: &Inner, part: u8, now: SystemTime) -> Result<(),
     let mut result = Ok(());
     for (_, id) in numbered(inner, Directory::Mess(part))? {
         let Some(id) = id else { continue };
+        // In this order: a message that is routed meanwhile has its sender before it leaves `todo`.
         if is_old(inner, &Directory::mess(id).file(id), now)
-            && !exists(inner, Directory::info(id), id)?
             && !exists(inner, Directory::Todo, id)?
+            && !exists(inner, Directory::info(id), id)?
         {
             result = result.and(remove_rest(inner, id));
         }
@@ -184,4 +185,109 @@ fn is_old(inner: &Inner, path: &Path, now: SystemTime) -> bool {
                 .duration_since(stat.accessed)
                 .is_ok_and(|age| age >= GARBAGE_AGE)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::{Arc, Mutex, OnceLock};
+
+    use futures::FutureExt;
+    use futures::executor::block_on;
+    use qmail_core::{Address, Envelope, Origin, ReversePath};
+
+    use super::*;
+    use crate::spool::{Entry, Routed, Spool};
+    use crate::{Disk, DiskFile, SimDisk, SplitSpool, Stat, Workers};
+
+    /// A disk on which a message is routed when somebody has looked at its text, and then for its sender or its envelope.
+    #[derive(Clone)]
+    struct Busy {
+        disk: SimDisk,
+        spool: Arc<OnceLock<SplitSpool>>,
+        looked_at: Arc<AtomicBool>,
+        unrouted: Arc<Mutex<Option<MessageId>>>,
+    }
+
+    impl Disk for Busy {
+        fn create(&self, path: &Path, mode: u32) -> io::Result<Box<dyn DiskFile>> {
+            self.disk.create(path, mode)
+        }
+
+        fn open(&self, path: &Path, write: bool) -> io::Result<Box<dyn DiskFile>> {
+            self.disk.open(path, write)
+        }
+
+        fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+            self.disk.link(from, to)
+        }
+
+        fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+            self.disk.rename(from, to)
+        }
+
+        fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+            self.disk.rename_new(from, to)
+        }
+
+        fn unlink(&self, path: &Path) -> io::Result<()> {
+            self.disk.unlink(path)
+        }
+
+        fn list(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
+            self.disk.list(path)
+        }
+
+        fn stat(&self, path: &Path) -> io::Result<Stat> {
+            let stat = self.disk.stat(path);
+            if path.starts_with("mess") {
+                self.looked_at.store(true, Ordering::SeqCst);
+            } else if self.looked_at.load(Ordering::SeqCst) {
+                let unrouted = self.unrouted.lock().unwrap().take();
+                if let (Some(id), Some(spool)) = (unrouted, self.spool.get()) {
+                    let routed = spool.route(id, Routed::default()).now_or_never();
+                    routed.expect("nothing waits").expect("nothing fails");
+                }
+            }
+            stat
+        }
+
+        fn set_times(&self, path: &Path, time: SystemTime) -> io::Result<()> {
+            self.disk.set_times(path, time)
+        }
+
+        fn sync(&self, files: &[&dyn DiskFile], directories: &[&Path]) -> io::Result<()> {
+            self.disk.sync(files, directories)
+        }
+    }
+
+    #[test]
+    fn what_is_routed_while_it_is_swept_stays() {
+        block_on(async {
+            let disk = Busy {
+                disk: SimDisk::new(Directory::all().map(Directory::path)),
+                spool: Arc::default(),
+                looked_at: Arc::default(),
+                unrouted: Arc::default(),
+            };
+            let spool = SplitSpool::over(Arc::new(disk.clone()), Workers::inline());
+            disk.spool.set(spool.clone()).ok().unwrap();
+            let entry = Entry {
+                origin: Origin::Network,
+                uid: 1,
+                pid: 2,
+                now: SystemTime::UNIX_EPOCH,
+            };
+            let draft = spool.begin(entry).await.unwrap();
+            let to = vec![Address::new("a@b").unwrap()];
+            let envelope = Envelope::new(ReversePath::Null, to);
+            let id = draft.commit(&envelope).await.unwrap().id;
+            *disk.unrouted.lock().unwrap() = Some(id);
+            let late = SystemTime::UNIX_EPOCH + 2 * GARBAGE_AGE;
+            spool.clean_up(late).await.unwrap();
+            assert!(disk.unrouted.lock().unwrap().is_none(), "it was routed");
+            assert!(spool.sender(id).await.is_ok());
+            assert!(spool.content(id).await.is_ok(), "its text is gone");
+        });
+    }
 }

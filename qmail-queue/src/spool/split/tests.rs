@@ -199,6 +199,7 @@ fn a_message_goes_through_its_states() {
             local: vec![address("x-a@b")],
             remote: vec![address("c@d"), address("e@f")],
             birth_seconds: 1_700_000_005,
+            failures: b"none\n".to_vec(),
         };
         queue.spool.route(id, routed.clone()).await.unwrap();
         let [local, remote] = Channel::ALL.map(|channel| Directory::channel(channel, id));
@@ -208,10 +209,10 @@ fn a_message_goes_through_its_states() {
         for directory in [Directory::info(id), local, remote] {
             assert_eq!(mode(&queue.path(directory.file(id))), 0o600);
         }
-        assert_eq!(queue.files().len(), 4, "todo and intd are gone");
+        assert_eq!(queue.files().len(), 5, "todo and intd are gone");
         assert!(queue.spool.incoming(id).await.is_err());
         assert!(queue.spool.route(id, routed).await.is_err());
-        assert_eq!(queue.files().len(), 4, "a second try harms nothing");
+        assert_eq!(queue.files().len(), 5, "a second try harms nothing");
         let sender = queue.spool.sender(id).await.unwrap();
         assert_eq!(sender.as_bytes(), b"me@here");
 
@@ -263,12 +264,11 @@ fn a_message_goes_through_its_states() {
         };
         assert_eq!(queue.scan().await, [found]);
 
-        assert!(queue.spool.failures(id).await.unwrap().is_none());
         queue.spool.note_failure(id, b"one\n").await.unwrap();
         queue.spool.note_failure(id, b"two\n").await.unwrap();
         assert_eq!(mode(&queue.path(Directory::Bounce.file(id))), 0o600);
         let failures = queue.spool.failures(id).await.unwrap().unwrap();
-        assert_eq!(read_all(&*failures).await, b"one\ntwo\n");
+        assert_eq!(read_all(&*failures).await, b"none\none\ntwo\n");
         queue.spool.clear_failures(id).await.unwrap();
         queue.spool.clear_failures(id).await.unwrap();
         assert!(queue.spool.failures(id).await.unwrap().is_none());
