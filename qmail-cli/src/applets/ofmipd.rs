@@ -47,7 +47,8 @@ const HEADER_OCTETS_MAX: usize = 4 * 1024 * 1024;
 fn run(call: &Call) -> ExitCode {
     let names = match &call.arguments[..] {
         [] => None,
-        [names] => Some(PathBuf::from(names)),
+        // Relative to the directory of the caller, which is left.
+        [names] => Some(std::path::absolute(names).unwrap_or_else(|_| PathBuf::from(names))),
         _ => return exit::fatal("ofmipd", &"usage: ofmipd [name.cdb]", exit::PERMANENT),
     };
     let (config, settings) = match start(names.as_ref()) {
@@ -85,8 +86,9 @@ fn start(names: Option<&PathBuf>) -> std::io::Result<(Config, ComposeSettings)> 
     if let Some(names) = names {
         std::fs::File::open(names)?;
     }
-    // The name of the table is relative to the directory of the caller, so that is not left before.
     let home = Home::choose(None, None);
+    // From here the queue program is called.
+    std::env::set_current_dir(home.path())?;
     let rules = composition::host_rules(&home, None)?;
     let id_host = composition::id_host(&home, &rules)?;
     let mut settings = ComposeSettings::new(

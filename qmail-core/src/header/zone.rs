@@ -2,6 +2,14 @@
 //!
 //! Both are as in POSIX and RFC 9636. Leap seconds are not counted: time is POSIX time.
 
+use nom::branch::alt;
+use nom::bytes::complete::{tag, take_while_m_n};
+use nom::character::complete::one_of;
+use nom::combinator::{all_consuming, opt};
+use nom::error::Error;
+use nom::sequence::{delimited, preceded};
+use nom::{IResult, Parser};
+
 use super::date::Civil;
 
 /// A time zone.
@@ -71,9 +79,8 @@ impl Zone {
     ///
     /// `None` if it is none: it may be the name of a zone file then.
     pub fn from_rule(rule: &[u8]) -> Option<Self> {
-        let mut text = Text(rule);
-        let rule = text.rule()?;
-        text.0.is_empty().then_some(Self {
+        let (_, rule) = all_consuming(self::rule).parse(rule).ok()?;
+        Some(Self {
             transitions: Vec::new(),
             first: rule.standard,
             rule: Some(rule),
@@ -93,7 +100,7 @@ impl Zone {
         let rule = if rule.is_empty() {
             None
         } else {
-            Some(Text(rule).rule()?)
+            Some(all_consuming(self::rule).parse(rule).ok()?.1)
         };
         counts.zone(block, 8, rule)
     }
@@ -182,134 +189,96 @@ impl Change {
     }
 }
 
-/// A rule being read.
-struct Text<'a>(&'a [u8]);
+type Parsed<'a, T> = IResult<&'a [u8], T>;
 
-impl Text<'_> {
-    fn rule(&mut self) -> Option<Rule> {
-        self.name()?;
-        let standard = -self.time(24)?;
-        if self.0.is_empty() {
-            return Some(Rule {
-                standard,
-                summer: None,
-            });
-        }
-        self.name()?;
-        let offset = match self.0.first() {
-            None | Some(b',') => standard + 3600,
-            Some(_) => -self.time(24)?,
-        };
-        // Without dates, those of the United States, as everywhere.
-        let default = [(3, 2), (11, 1)].map(|(month, week)| Change {
-            day: Day::Weekday {
-                month,
-                week,
-                weekday: 0,
-            },
-            time: 7200,
-        });
-        let [start, end] = match self.0.first() {
-            None => default,
-            Some(_) => [self.change()?, self.change()?],
-        };
-        Some(Rule {
-            standard,
-            summer: Some(Summer { offset, start, end }),
-        })
-    }
+/// `std offset`, or `std offset dst [offset] [,start,end]`.
+fn rule(input: &[u8]) -> Parsed<'_, Rule> {
+    let (rest, standard) = preceded(name, offset).parse(input)?;
+    let (rest, summer) = opt(|input| summer(input, standard)).parse(rest)?;
+    Ok((rest, Rule { standard, summer }))
+}
 
-    /// Three letters or more, or anything in angle brackets.
-    fn name(&mut self) -> Option<()> {
-        let octets = if self.eat(b'<') {
-            let end = memchr::memchr(b'>', self.0)?;
-            self.0 = &self.0[end + 1..];
-            end
-        } else {
-            let is_letter = |octet: &u8| octet.is_ascii_alphabetic();
-            let end = self
-                .0
-                .iter()
-                .position(|octet| !is_letter(octet))
-                .unwrap_or(self.0.len());
-            self.0 = &self.0[end..];
-            end
-        };
-        (octets >= 3).then_some(())
-    }
+fn summer(input: &[u8], standard: i32) -> Parsed<'_, Summer> {
+    // Without dates, those of the United States, as everywhere.
+    let default = [(3, 2), (11, 1)].map(|(month, week)| Change {
+        day: Day::Weekday {
+            month,
+            week,
+            weekday: 0,
+        },
+        time: TWO_O_CLOCK,
+    });
+    let dates = opt((preceded(tag(","), change), preceded(tag(","), change)));
+    let (rest, (_, offset, dates)) = (name, opt(offset), dates).parse(input)?;
+    let (start, end) = dates.unwrap_or((default[0], default[1]));
+    let offset = offset.unwrap_or(standard + 3600);
+    Ok((rest, Summer { offset, start, end }))
+}
 
-    /// `[+-]h[:m[:s]]` in seconds.
-    fn time(&mut self, hours_max: u32) -> Option<i32> {
-        let negative = self.eat(b'-');
-        if !negative {
-            self.eat(b'+');
-        }
-        let mut seconds = self.number(hours_max)? * 3600;
-        if self.eat(b':') {
-            seconds += self.number(59)? * 60;
-            if self.eat(b':') {
-                seconds += self.number(59)?;
-            }
-        }
-        let seconds = i32::try_from(seconds).ok()?;
-        Some(if negative { -seconds } else { seconds })
-    }
+/// Three letters or more, or anything in angle brackets.
+fn name(input: &[u8]) -> Parsed<'_, &[u8]> {
+    let quoted = take_while_m_n(3, NAME_OCTETS_MAX, |octet| octet != b'>');
+    let plain = take_while_m_n(3, NAME_OCTETS_MAX, |octet: u8| octet.is_ascii_alphabetic());
+    alt((delimited(tag("<"), quoted, tag(">")), plain)).parse(input)
+}
 
-    fn change(&mut self) -> Option<Change> {
-        if !self.eat(b',') {
-            return None;
-        }
-        let day = if self.eat(b'J') {
-            Day::Julian(self.number(365).filter(|&day| day > 0)? as u16)
-        } else if self.eat(b'M') {
-            let month = self.number(12).filter(|&month| month > 0)? as u8;
-            let week = self
-                .eat(b'.')
-                .then(|| self.number(5).filter(|&week| week > 0))?? as u8;
-            let weekday = self.eat(b'.').then(|| self.number(6))?? as u8;
-            Day::Weekday {
+/// Seconds east of Greenwich; the text counts westwards.
+fn offset(input: &[u8]) -> Parsed<'_, i32> {
+    time(24).map(|seconds| -seconds).parse(input)
+}
+
+/// `[+-]h[:m[:s]]` in seconds.
+fn time<'a>(hours_max: i32) -> impl Parser<&'a [u8], Output = i32, Error = Error<&'a [u8]>> {
+    let part = || opt(preceded(tag(":"), number(59)));
+    (opt(one_of("+-")), number(hours_max), part(), part()).map(|(sign, hours, minutes, seconds)| {
+        let seconds = hours * 3600 + minutes.unwrap_or(0) * 60 + seconds.unwrap_or(0);
+        if sign == Some('-') { -seconds } else { seconds }
+    })
+}
+
+/// The day, and maybe the time of day.
+fn change(input: &[u8]) -> Parsed<'_, Change> {
+    let julian =
+        preceded(tag("J"), number(365)).map_opt(|day| (day > 0).then_some(Day::Julian(day as u16)));
+    let weekday = (
+        preceded(tag("M"), number(12)),
+        preceded(tag("."), number(5)),
+        preceded(tag("."), number(6)),
+    )
+        .map_opt(|(month, week, weekday)| {
+            let (month, week, weekday) = (month as u8, week as u8, weekday as u8);
+            (month > 0 && week > 0).then_some(Day::Weekday {
                 month,
                 week,
                 weekday,
-            }
-        } else {
-            Day::OfYear(self.number(365)? as u16)
-        };
-        let time = if self.eat(b'/') {
-            self.time(167)?
-        } else {
-            7200
-        };
-        Some(Change { day, time })
-    }
-
-    fn number(&mut self, max: u32) -> Option<u32> {
-        let digits = self
-            .0
-            .iter()
-            .take_while(|octet| octet.is_ascii_digit())
-            .count();
-        if digits == 0 || digits > 3 {
-            return None;
-        }
-        let (number, rest) = self.0.split_at(digits);
-        self.0 = rest;
-        let number = number
-            .iter()
-            .fold(0, |number, digit| number * 10 + u32::from(digit - b'0'));
-        (number <= max).then_some(number)
-    }
-
-    fn eat(&mut self, octet: u8) -> bool {
-        match self.0.strip_prefix(&[octet]) {
-            Some(rest) => {
-                self.0 = rest;
-                true
-            }
-            None => false,
-        }
-    }
+            })
+        });
+    let of_year = number(365).map(|day| Day::OfYear(day as u16));
+    let time = opt(preceded(tag("/"), time(167)));
+    (alt((julian, weekday, of_year)), time)
+        .map(|(day, time)| Change {
+            day,
+            time: time.unwrap_or(TWO_O_CLOCK),
+        })
+        .parse(input)
 }
+
+/// One to three digits.
+fn number<'a>(max: i32) -> impl Parser<&'a [u8], Output = i32, Error = Error<&'a [u8]>> {
+    take_while_m_n(1, 3, |octet: u8| octet.is_ascii_digit())
+        .map(|digits: &[u8]| {
+            digits
+                .iter()
+                .fold(0, |number, digit| number * 10 + i32::from(digit - b'0'))
+        })
+        .map_opt(move |number| (number <= max).then_some(number))
+}
+
+/// When changes are, for want of a time.
+const TWO_O_CLOCK: i32 = 7200;
+
+/// Longest name of a zone in octets.
+const NAME_OCTETS_MAX: usize = 64;
 
 /// The counts at the start of a block of a zone file.
 struct FileHeader {
