@@ -38,7 +38,13 @@ pub const TEXT_OCTETS_MAX: usize = 200;
 pub fn reply_text(text: &[u8]) -> Vec<u8> {
     text.iter()
         .take(TEXT_OCTETS_MAX)
-        .map(|&octet| if matches!(octet, b' '..=b'~') { octet } else { b'?' })
+        .map(|&octet| {
+            if matches!(octet, b' '..=b'~') {
+                octet
+            } else {
+                b'?'
+            }
+        })
         .collect()
 }
 

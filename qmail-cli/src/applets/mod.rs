@@ -7,6 +7,8 @@ pub(crate) mod newmrh;
 pub(crate) mod pop3d;
 pub(crate) mod popup;
 pub(crate) mod predate;
+pub(crate) mod qmqpc;
+pub(crate) mod qmtpd;
 pub(crate) mod rblsmtpd;
 pub(crate) mod remote;
 pub(crate) mod sendmail;
