@@ -40,11 +40,20 @@ pub(crate) struct Call {
 
 /// All programs, sorted by first name. A test checks the order and that no name is taken twice.
 pub(crate) const APPLETS: &[Applet] = &[
+    applets::tools822::DATE,
+    applets::tools822::FIELD,
+    applets::tools822::HEADER,
+    applets::print822::APPLET,
+    applets::tools822::RECEIVED,
     applets::links::APPLET,
     applets::fixcrio::FILTER,
     applets::predate::DATEMAIL,
     applets::fixcrio::FIXCRIO,
+    applets::tools822::IFTOCC,
     applets::predate::MAILSUBJ,
+    applets::new_inject::APPLET,
+    applets::ofmipd::APPLET,
+    applets::ofmipname::APPLET,
     applets::predate::PREDATE,
     applets::inject::APPLET,
     applets::newmrh::APPLET,
@@ -57,6 +66,7 @@ pub(crate) const APPLETS: &[Applet] = &[
     applets::smtpd::APPLET,
     applets::tcpto::TCPOK,
     applets::tcpto::TCPTO,
+    applets::queue::APPLET,
     applets::rblsmtpd::APPLET,
     applets::sendmail::APPLET,
     applets::serve::APPLET,

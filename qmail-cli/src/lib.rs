@@ -14,6 +14,8 @@ mod applets;
 mod cdb_file;
 mod classic;
 mod command_line;
+mod composition;
+mod descriptor;
 mod exit;
 mod getopt;
 mod home;

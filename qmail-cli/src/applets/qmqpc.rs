@@ -31,7 +31,7 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 const INPUT_OCTETS_MAX: u64 = 1_900_000_000;
 
 /// As much of an answer as is looked at for its letter.
-const ANSWER_OCTETS_MAX: u64 = 16 * 1024;
+const ANSWER_OCTETS_MAX: usize = 16 * 1024;
 
 /// The exit codes of qmail-queue(8) that callers know.
 #[derive(Clone, Copy)]
@@ -133,11 +133,18 @@ fn exchange(stream: &mut TcpStream, pieces: &[&[u8]]) -> Result<(), Failure> {
         for piece in pieces {
             stream.write_all(piece)?;
         }
-        for octet in stream.take(ANSWER_OCTETS_MAX).bytes() {
-            let octet = octet?;
-            if matches!(octet, b'K' | b'Z' | b'D') {
-                return Ok(Some(octet));
+        let mut left = ANSWER_OCTETS_MAX;
+        let mut buffer = [0; 1024];
+        while left > 0 {
+            let octets = stream.read(&mut buffer)?;
+            let letter = |octet: &&u8| matches!(octet, b'K' | b'Z' | b'D');
+            if let Some(&letter) = buffer[..octets].iter().find(letter) {
+                return Ok(Some(letter));
             }
+            if octets == 0 {
+                break;
+            }
+            left = left.saturating_sub(octets);
         }
         Ok(None)
     };

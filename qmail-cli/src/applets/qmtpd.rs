@@ -106,7 +106,7 @@ async fn converse(mut owner: Owner) -> io::Result<Option<CloseReason>> {
             } => {
                 let answers = match owner.relay {
                     Some(_) => owner.end_qmtp(sender, recipients),
-                    None => vec![owner.end_qmqp(sender, recipients)],
+                    None => vec![owner.end_qmqp(sender, &recipients)],
                 };
                 pump.machine().answer(question, answers);
             }
@@ -233,11 +233,7 @@ impl Owner {
     }
 
     /// One answer for all.
-    fn end_qmqp(
-        &mut self,
-        sender: Option<ReversePath>,
-        recipients: Vec<Option<Address>>,
-    ) -> Answer {
+    fn end_qmqp(&mut self, sender: Option<ReversePath>, recipients: &[Option<Address>]) -> Answer {
         let whole: Option<Vec<_>> = recipients.iter().map(Option::as_ref).collect();
         let answer = match (sender, whole) {
             (Some(sender), Some(recipients)) => self.queue(&sender, &recipients),
@@ -258,8 +254,8 @@ impl Owner {
             Err(failure) => Err(failure),
         };
         match queued {
-            Ok(queued) => {
-                let text = format!("ok {} qp {}", ucspi::unix_seconds(), queued.pid);
+            Ok(pid) => {
+                let text = format!("ok {} qp {}", ucspi::unix_seconds(), pid);
                 Answer::Accepted(text.into())
             }
             Err(failure) if failure.is_temporary() => Answer::Deferred(failure.text),

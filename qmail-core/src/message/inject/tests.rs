@@ -5,6 +5,7 @@ use crate::header::{Part, Splitter};
 const STAMP: Stamp = Stamp {
     seconds: 1_700_000_000,
     unique: 77,
+    sequence: None,
 };
 
 fn settings() -> Settings {
@@ -171,7 +172,7 @@ fn arguments_are_taken_literally() {
 #[test]
 fn empty_recipients_are_none() {
     let settings = settings();
-    let message = injected(&settings, b"To: <>, @, @x, a, \"\"@h\n").unwrap();
+    let message = injected(&settings, b"To: <>, @, @x, a, <@y>\n").unwrap();
     assert_eq!(
         message.recipients.iter().collect::<Vec<_>>(),
         [b"a@dh.example"]
