@@ -23,8 +23,9 @@ use crate::decimal::push_decimal;
 /// ```
 /// use qmail_core::tcprules::records;
 /// let found = records(b"10.1-2.:allow,RELAYCLIENT=\"\"").unwrap();
-/// assert_eq!(found[0], (b"10.1.".to_vec(), b"+RELAYCLIENT=\0".to_vec()));
-/// assert_eq!(found[1].0, b"10.2.");
+/// assert_eq!(found[0].key, b"10.1.");
+/// assert_eq!(found[0].data, b"+RELAYCLIENT=\0");
+/// assert_eq!(found[1].key, b"10.2.");
 /// assert!(records(b"10.:permit").is_err());
 /// ```
 ///
@@ -41,11 +42,21 @@ pub fn records(line: &[u8]) -> Result<Vec<Record>, BadRule> {
     };
     let data = data(&line[colon + 1..])?;
     let keys = keys(&line[..colon])?;
-    Ok(keys.into_iter().map(|key| (key, data.clone())).collect())
+    let record = |key| Record {
+        key,
+        data: data.clone(),
+    };
+    Ok(keys.into_iter().map(record).collect())
 }
 
-/// Key and data of a record in a rules cdb.
-pub type Record = (Vec<u8>, Vec<u8>);
+/// A record of the cdb.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// The address.
+    pub key: Vec<u8>,
+    /// The instructions.
+    pub data: Vec<u8>,
+}
 
 /// A line that is no rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -194,8 +205,8 @@ pub enum Instruction<'a> {
 /// use qmail_core::{cdb, tcprules};
 /// let mut writer = cdb::Writer::new(std::io::Cursor::new(Vec::new()))?;
 /// for line in ["10.:allow", ":deny"] {
-///     for (key, data) in tcprules::records(line.as_bytes())? {
-///         writer.add(&key, &data)?;
+///     for record in tcprules::records(line.as_bytes())? {
+///         writer.add(&record.key, &record.data)?;
 ///     }
 /// }
 /// let rules = cdb::Cdb::new(writer.finish()?.into_inner())?;
@@ -255,7 +266,9 @@ mod tests {
             Err(error) => error.to_string(),
             Ok(records) => records
                 .iter()
-                .map(|(key, data)| format!("{} {};", key.escape_ascii(), data.escape_ascii()))
+                .map(|Record { key, data }| {
+                    format!("{} {};", key.escape_ascii(), data.escape_ascii())
+                })
                 .collect(),
         }
     }

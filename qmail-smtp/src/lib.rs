@@ -5,6 +5,7 @@
 //! | receive mail | [`server::Session`], a [`Machine`](qmail_core::Machine) that asks its owner about each command |
 //! | send mail | [`client::Session`], a [`Machine`](qmail_core::Machine) that carries one message after the other |
 //! | only undo or do the dots and line ends of a message | [`server::Decoder`], [`client::Encoder`] |
+//! | receive mail by QMTP or QMQP | [`qmtp::Session`], another such machine |
 //! | ask who owns a connection, or whether an address is on a list | [`ident`], [`dnsbl`] |
 //!
 //! A machine owns no socket, no clock and no policy: relaying, mailboxes and limits that depend on who is calling are the
@@ -37,6 +38,7 @@ mod body_type;
 pub mod client;
 pub mod dnsbl;
 pub mod ident;
+pub mod qmtp;
 pub mod server;
 mod timer;
 

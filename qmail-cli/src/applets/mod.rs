@@ -23,6 +23,8 @@ pub(crate) mod preline;
 pub(crate) mod print822;
 pub(crate) mod pw2u;
 pub(crate) mod qbiff;
+pub(crate) mod qmqpc;
+pub(crate) mod qmtpd;
 pub(crate) mod qreceipt;
 pub(crate) mod queue;
 pub(crate) mod rblsmtpd;

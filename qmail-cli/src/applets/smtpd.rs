@@ -195,8 +195,8 @@ impl Owner {
             None => Err(QueueFailure::READ),
         };
         match queued {
-            Ok(queued) => {
-                let text = format!("ok {} qp {}", ucspi::unix_seconds(), queued);
+            Ok(pid) => {
+                let text = format!("ok {} qp {}", ucspi::unix_seconds(), pid);
                 Reply::new(250, None, text)
             }
             Err(failure) => {

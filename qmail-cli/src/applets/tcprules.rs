@@ -45,8 +45,8 @@ fn compile(call: &Call) -> ExitCode {
         for line in io::stdin().lock().split(b'\n') {
             let line = line?;
             let records = tcprules::records(&line).map_err(|_| Failure::Line(line))?;
-            for (key, data) in records {
-                cdb.add(&key, &data)?;
+            for record in records {
+                cdb.add(&record.key, &record.data)?;
             }
         }
         Ok(())

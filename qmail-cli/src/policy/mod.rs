@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use qmail_core::route::{BadMailFrom, RcptHosts, Tables};
 use qmail_core::{Address, EnhancedStatus, Reply, ReversePath};
+use qmail_smtp::server::PATH_OCTETS_MAX;
 
 use crate::home::SmtpControls;
 use crate::serve::Networks;
@@ -95,9 +96,9 @@ impl Policy {
             .and_then(|own| own.recipient(&recipient))
             .unwrap_or(recipient);
         match self.relayed(relaying, recipient) {
-            Ok(Some(recipient)) => Ok(recipient),
+            Ok(Some(recipient)) if recipient.as_bytes().len() <= PATH_OCTETS_MAX => Ok(recipient),
             Ok(None) => Err(refusal(NOT_ALLOWED)),
-            Err(RelayError::TooLong) => Err(Reply::new(
+            Ok(Some(_)) | Err(RelayError::TooLong) => Err(Reply::new(
                 555,
                 Some(EnhancedStatus::permanent(5, 4)),
                 "syntax error",

@@ -4,18 +4,20 @@
 mod tests;
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts};
 use hickory_resolver::lookup::Lookup;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::xfer::{DnsHandle as _, FirstAnswer as _};
 use hickory_resolver::net::{DnsError, NetError};
-use hickory_resolver::proto::op::ResponseCode;
+use hickory_resolver::proto::op::{DnsRequestOptions, Query, ResponseCode};
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use hickory_resolver::system_conf::read_system_conf;
+use hickory_resolver::{NameServerPool, PoolContext, TlsConfig, TokioResolver};
 use tokio::time::timeout;
 
 use super::{ANSWERS_MAX, LookupError, MailExchanger, Resolver};
@@ -36,6 +38,8 @@ const QUESTIONS_MAX: usize = 512;
 #[derive(Clone)]
 pub struct HickoryResolver {
     resolver: TokioResolver,
+    /// The same name servers without cache, for what hickory answers by itself.
+    direct: NameServerPool<TokioRuntimeProvider>,
 }
 
 /// Why no resolver could be made.
@@ -100,13 +104,20 @@ impl HickoryResolver {
     fn build(config: ResolverConfig, mut options: ResolverOpts) -> Result<Self, ResolverError> {
         options.use_hosts_file = ResolveHosts::Never;
         options.max_active_requests = QUESTIONS_MAX;
+        let failed = |error: NetError| ResolverError::Setup(error.to_string());
+        let direct = NameServerPool::from_config(
+            config.name_servers().to_vec(),
+            Arc::new(PoolContext::new(
+                options.clone(),
+                TlsConfig::new().map_err(failed)?,
+            )),
+            TokioRuntimeProvider::default(),
+        );
         let mut builder =
             TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
         *builder.options_mut() = options;
-        let resolver = builder
-            .build()
-            .map_err(|error| ResolverError::Setup(error.to_string()))?;
-        Ok(Self { resolver })
+        let resolver = builder.build().map_err(failed)?;
+        Ok(Self { resolver, direct })
     }
 
     /// Asks for one type, and gives what `pick` finds in the answer.
@@ -119,6 +130,17 @@ impl HickoryResolver {
         let name = parse(name).ok_or(LookupError::NoSuchName)?;
         let answer = timeout(LOOKUP_TIMEOUT, self.resolver.lookup(name, kind)).await;
         gather(answer.unwrap_or(Err(NetError::Timeout)), pick)
+    }
+
+    /// The name servers' own answer on the name of an address.
+    async fn ask_directly(&self, address: IpAddr) -> Result<Lookup, NetError> {
+        let query = Query::query(Name::from(address), RecordType::PTR);
+        let asked = self
+            .direct
+            .lookup(query.clone(), DnsRequestOptions::default());
+        let response = asked.first_answer().await?;
+        let response = DnsError::from_response(response)?;
+        Ok(Lookup::new_with_max_ttl(query, response.answers.clone()))
     }
 }
 
@@ -162,15 +184,17 @@ impl Resolver for HickoryResolver {
     }
 
     async fn ptr(&self, address: IpAddr) -> Result<Vec<Bytes>, LookupError> {
-        let asked = self.resolver.reverse_lookup(address);
-        let answer = timeout(LOOKUP_TIMEOUT, asked).await;
-        gather(
-            answer.unwrap_or(Err(NetError::Timeout)),
-            |data| match data {
-                RData::PTR(name) => Some(unparse(name)),
-                _ => None,
-            },
-        )
+        let pick = |data: &RData| match data {
+            RData::PTR(name) => Some(unparse(name)),
+            _ => None,
+        };
+        if address.is_loopback() {
+            // hickory says `localhost` by itself (RFC 6761 section 6.3); the name servers may know better.
+            let asked = timeout(LOOKUP_TIMEOUT, self.ask_directly(address)).await;
+            return gather(asked.unwrap_or(Err(NetError::Timeout)), pick);
+        }
+        let asked = timeout(LOOKUP_TIMEOUT, self.resolver.reverse_lookup(address)).await;
+        gather(asked.unwrap_or(Err(NetError::Timeout)), pick)
     }
 
     async fn txt(&self, name: &[u8]) -> Result<Vec<Bytes>, LookupError> {

@@ -1,0 +1,193 @@
+//! `qmail-qmqpc`: hands a message to another host's queue by QMQP, in place of `qmail-queue`.
+
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::os::fd::AsFd as _;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use qmail_core::control;
+use qmail_smtp::qmtp::qmqp_frame;
+
+use crate::applet::{Applet, Call, Kind};
+use crate::home::Home;
+
+pub(crate) const APPLET: Applet = Applet {
+    names: &["qmail-qmqpc"],
+    kind: Kind::Classic,
+    summary: "queue a message on another host by QMQP",
+    run,
+};
+
+const PORT: u16 = 628;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// For each read and each write.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Largest message and envelope in octets that are held: the most that a QMQP server takes.
+const INPUT_OCTETS_MAX: u64 = 1_900_000_000;
+
+/// As much of an answer as is looked at for its letter.
+const ANSWER_OCTETS_MAX: usize = 16 * 1024;
+
+/// The exit codes of qmail-queue(8) that callers know.
+#[derive(Clone, Copy)]
+enum Failure {
+    Refused = 31,
+    Memory = 51,
+    Read = 54,
+    NoServers = 55,
+    Home = 61,
+    Deferred = 71,
+    TimedOut = 72,
+    Unreachable = 73,
+    Broken = 74,
+    BadEnvelope = 91,
+}
+
+fn run(_call: &Call) -> ExitCode {
+    match send() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => ExitCode::from(failure as u8),
+    }
+}
+
+fn send() -> Result<(), Failure> {
+    let home = Home::choose(None, None);
+    std::env::set_current_dir(home.path()).map_err(|_| Failure::Home)?;
+    let servers = servers(&home)?;
+    let message = read_all(io::stdin().as_fd().try_clone_to_owned())?;
+    // Descriptor 1 is to be read: it is where a queue program has its envelope.
+    let envelope = read_all(io::stdout().as_fd().try_clone_to_owned())?;
+    let (sender, recipients) = parse(&envelope).ok_or(Failure::BadEnvelope)?;
+    let (head, tail) = qmqp_frame(message.len() as u64, sender, recipients);
+    let mut stream = connect(&servers)?;
+    exchange(&mut stream, &[&head, &message, &tail])
+}
+
+/// The addresses in control/qmqpservers. A line that is none is passed over.
+fn servers(home: &Home) -> Result<Vec<IpAddr>, Failure> {
+    let file = std::fs::read(home.control().join("qmqpservers")).map_err(|_| Failure::NoServers)?;
+    let servers: Vec<_> = control::list(&file)
+        .filter_map(|line| leading_address(line.octets))
+        .collect();
+    if servers.is_empty() {
+        return Err(Failure::NoServers);
+    }
+    Ok(servers)
+}
+
+fn leading_address(line: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(line).ok()?;
+    let word = text.split([' ', '\t']).next()?;
+    word.parse().ok()
+}
+
+fn read_all(descriptor: io::Result<std::os::fd::OwnedFd>) -> Result<Vec<u8>, Failure> {
+    let file = File::from(descriptor.map_err(|_| Failure::Read)?);
+    let mut octets = Vec::new();
+    file.take(INPUT_OCTETS_MAX + 1)
+        .read_to_end(&mut octets)
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::OutOfMemory => Failure::Memory,
+            _ => Failure::Read,
+        })?;
+    if octets.len() as u64 > INPUT_OCTETS_MAX {
+        return Err(Failure::Memory);
+    }
+    Ok(octets)
+}
+
+/// `F` sender NUL, `T` recipient NUL for each, NUL.
+fn parse(envelope: &[u8]) -> Option<(&[u8], Vec<&[u8]>)> {
+    let end = memchr::memmem::find(envelope, b"\0\0")?;
+    let mut fields = envelope[..end].split(|&octet| octet == 0);
+    let sender = fields.next()?.strip_prefix(b"F")?;
+    let recipients = fields
+        .map(|field| field.strip_prefix(b"T"))
+        .collect::<Option<Vec<_>>>()?;
+    Some((sender, recipients))
+}
+
+/// The first server that can be reached. From then on the outcome is final: it may have taken the message.
+fn connect(servers: &[IpAddr]) -> Result<TcpStream, Failure> {
+    let mut failure = Failure::Unreachable;
+    for &server in servers {
+        match TcpStream::connect_timeout(&SocketAddr::new(server, PORT), CONNECT_TIMEOUT) {
+            Ok(stream) => return Ok(stream),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => failure = Failure::TimedOut,
+            Err(_) => failure = Failure::Unreachable,
+        }
+    }
+    Err(failure)
+}
+
+fn exchange(stream: &mut TcpStream, pieces: &[&[u8]]) -> Result<(), Failure> {
+    let talk = |stream: &mut TcpStream| -> io::Result<Option<u8>> {
+        stream.set_read_timeout(Some(TIMEOUT))?;
+        stream.set_write_timeout(Some(TIMEOUT))?;
+        stream.set_nodelay(true)?;
+        for piece in pieces {
+            stream.write_all(piece)?;
+        }
+        let mut left = ANSWER_OCTETS_MAX;
+        let mut buffer = [0; 1024];
+        while left > 0 {
+            let octets = stream.read(&mut buffer)?;
+            let letter = |octet: &&u8| matches!(octet, b'K' | b'Z' | b'D');
+            if let Some(&letter) = buffer[..octets].iter().find(letter) {
+                return Ok(Some(letter));
+            }
+            if octets == 0 {
+                break;
+            }
+            left = left.saturating_sub(octets);
+        }
+        Ok(None)
+    };
+    match talk(stream) {
+        Ok(Some(b'K')) => Ok(()),
+        Ok(Some(b'Z')) => Err(Failure::Deferred),
+        Ok(Some(_)) => Err(Failure::Refused),
+        Ok(None) | Err(_) => Err(Failure::Broken),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_envelope_is_whole_or_none() {
+        assert_eq!(
+            parse(b"Fa@b\0Tc\0Td\0\0"),
+            Some((&b"a@b"[..], vec![&b"c"[..], b"d"]))
+        );
+        assert_eq!(parse(b"F\0\0"), Some((&b""[..], vec![])));
+        for bad in [
+            &b""[..],
+            b"F",
+            b"Fa\0",
+            b"Fa\0Tb\0",
+            b"Ta\0\0",
+            b"Fa\0Xb\0\0",
+        ] {
+            assert_eq!(parse(bad), None, "{}", bad.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn a_server_is_an_address() {
+        for (line, good) in [
+            ("192.0.2.1", true),
+            ("192.0.2.1 old", true),
+            ("::1", true),
+            ("a", false),
+        ] {
+            assert_eq!(leading_address(line.as_bytes()).is_some(), good, "{line}");
+        }
+    }
+}
