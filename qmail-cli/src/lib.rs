@@ -20,11 +20,14 @@ mod getopt;
 mod home;
 mod injection;
 mod log;
+mod maildir_bounce;
 mod maildir_files;
 mod passwords;
 mod queue_program;
 mod queue_submit;
 mod replace;
+mod serial_message;
+mod serial_peer;
 mod serve;
 mod utmp;
 
