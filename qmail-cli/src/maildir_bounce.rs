@@ -28,7 +28,7 @@ pub(crate) fn bounce(
     reason: &[u8],
     too_old: bool,
 ) -> Result<Bounced, Vec<u8>> {
-    let opened = Message::open(path, prefix).map_err(words)?;
+    let opened = Message::open(path, prefix).map_err(|error| words(&error))?;
     let Some(message) = opened else {
         return Err(b"it has no envelope".to_vec());
     };
@@ -37,7 +37,7 @@ pub(crate) fn bounce(
     if sender.as_bytes() == b"#@[]" {
         return Ok(Bounced::Discarded);
     }
-    let controls = Controls::read().map_err(words)?;
+    let controls = Controls::read().map_err(|error| words(&error))?;
     let (new_sender, to) = if sender.is_null() {
         let at = [
             &controls.double_bounce_to[..],
@@ -49,7 +49,8 @@ pub(crate) fn bounce(
     } else {
         (&b""[..], sender.as_bytes().to_vec())
     };
-    let head = head(&controls, &sender, &to, &message.recipient, reason, too_old).map_err(words)?;
+    let head = head(&controls, &sender, &to, &message.recipient, reason, too_old)
+        .map_err(|error| words(&error))?;
     let home = Home::choose(None, None);
     let mut queue = QueueProgram::start_in(home.path()).map_err(|failure| failure.text.to_vec())?;
     queue.write(&head);
@@ -60,12 +61,12 @@ pub(crate) fn bounce(
             .map_err(|failure: QueueFailure| failure.text.to_vec()),
         Err(error) => {
             queue.abort();
-            Err(words(error))
+            Err(words(&error))
         }
     }
 }
 
-fn words(error: io::Error) -> Vec<u8> {
+fn words(error: &io::Error) -> Vec<u8> {
     error.to_string().into_bytes()
 }
 

@@ -19,7 +19,7 @@ pub(crate) struct QueueSubmit {
 impl Submit for QueueSubmit {
     /// The queue program finds out by itself who calls it.
     async fn begin(&self, _: Origin) -> Result<Box<dyn Draft>, SubmitError> {
-        let program = QueueProgram::start_in(&self.home).map_err(refused)?;
+        let program = QueueProgram::start_in(&self.home).map_err(|failure| refused(&failure))?;
         Ok(Box::new(ProgramDraft(Some(program))))
     }
 }
@@ -44,7 +44,7 @@ impl Draft for ProgramDraft {
                 envelope.sender.as_bytes(),
                 recipients.map(|recipient| recipient.as_bytes()),
             )
-            .map_err(refused)?;
+            .map_err(|failure| refused(&failure))?;
         // The queue program tells neither its number for the message nor when it took it.
         Ok(Receipt::new(0, 0, queued.pid))
     }
@@ -59,7 +59,7 @@ impl Drop for ProgramDraft {
 }
 
 /// The words of a failure and its status apart.
-fn refused(failure: QueueFailure) -> SubmitError {
+fn refused(failure: &QueueFailure) -> SubmitError {
     let status = Report::new(failure.text.clone()).status();
     let status = status.unwrap_or(if failure.is_temporary() {
         EnhancedStatus::temporary(3, 0)

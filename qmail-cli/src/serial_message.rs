@@ -20,10 +20,17 @@ pub(crate) struct Message {
     pub(crate) octets: u64,
 }
 
-/// The envelope of a Maildir file: sender and recipient.
-pub(crate) fn read_envelope(
-    file: &mut impl BufRead,
-) -> io::Result<Option<(Vec<u8>, Vec<u8>, u64)>> {
+/// The two lines of a Maildir file.
+pub(crate) struct Lines {
+    /// As it stands there: quoted where it has to be.
+    pub(crate) sender: Vec<u8>,
+    pub(crate) recipient: Vec<u8>,
+    /// Octets of both lines.
+    octets: u64,
+}
+
+/// Reads the two lines in front of a message; `None` if there are others.
+pub(crate) fn read_envelope(file: &mut impl BufRead) -> io::Result<Option<Lines>> {
     let (first, second) = (read_line(file)?, read_line(file)?);
     let octets = (first.len() + second.len()) as u64;
     let sender = first
@@ -32,9 +39,11 @@ pub(crate) fn read_envelope(
     let recipient = second
         .strip_prefix(b"Delivered-To: ")
         .and_then(|rest| rest.strip_suffix(b"\n"));
-    Ok(sender
-        .zip(recipient)
-        .map(|(sender, recipient)| (sender.to_vec(), recipient.to_vec(), octets)))
+    Ok(sender.zip(recipient).map(|(sender, recipient)| Lines {
+        sender: sender.to_vec(),
+        recipient: recipient.to_vec(),
+        octets,
+    }))
 }
 
 fn read_line(file: &mut impl BufRead) -> io::Result<Vec<u8>> {
@@ -50,12 +59,12 @@ impl Message {
         let octets = file.metadata()?.len();
         let mut text = BufReader::with_capacity(64 * 1024, file);
         let envelope = read_envelope(&mut text)?;
-        Ok(envelope.and_then(|(sender, recipient, before)| {
+        Ok(envelope.and_then(|lines| {
             Some(Self {
-                recipient: recipient.strip_prefix(prefix)?.to_vec(),
-                sender: unquoted(&sender),
+                recipient: lines.recipient.strip_prefix(prefix)?.to_vec(),
+                sender: unquoted(&lines.sender),
                 text,
-                octets: octets.saturating_sub(before),
+                octets: octets.saturating_sub(lines.octets),
             })
         }))
     }

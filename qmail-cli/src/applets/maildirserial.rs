@@ -202,7 +202,7 @@ fn has_prefix(file: &Entry, prefix: &[u8]) -> bool {
         return true;
     }
     let envelope = File::open(&file.path).and_then(|file| read_envelope(&mut BufReader::new(file)));
-    matches!(envelope, Ok(Some((_, recipient, _))) if recipient.starts_with(prefix))
+    matches!(envelope, Ok(Some(lines)) if lines.recipient.starts_with(prefix))
 }
 
 /// Runs the client once on these files. `Some`: the exit code to end with.

@@ -80,7 +80,7 @@ fn send_all(prefix: &[u8], writer: PeerWriter, sent: &SyncSender<Vec<u8>>) -> Re
 
 fn send(message: Message, writer: &mut impl io::Write) -> io::Result<()> {
     // LF in front says that lines end in LF.
-    write!(writer, "{}:\n", message.octets + 1)?;
+    writeln!(writer, "{}:", message.octets + 1)?;
     let copied = io::copy(&mut message.text.take(message.octets), writer)?;
     if copied < message.octets {
         return Err(io::ErrorKind::UnexpectedEof.into());

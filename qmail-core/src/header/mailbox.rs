@@ -143,7 +143,7 @@ impl<'t> Reader<'_, 't> {
                 Kind::Left => break,
                 Kind::Colon => in_route = true,
                 kind if !in_route && (kind.is_word() || matches!(kind, Kind::At | Kind::Dot)) => {
-                    self.push(*token);
+                    self.push(*token)
                 }
                 _ => self.beside.push(*token),
             }
@@ -247,7 +247,7 @@ impl Mailbox {
                 sink.extend_from_slice(b": ;");
             }
             Some(address) if self.name.is_empty() && !address.is_empty() => {
-                write_address(address, sink);
+                write_address(address, sink)
             }
             Some(address) => {
                 if !self.name.is_empty() {
