@@ -1,16 +1,21 @@
 //! What qmail-inject, new-inject and sendmail have in common: environment, control files, reading a message.
 
+use std::convert::Infallible;
 use std::ffi::{OsStr, OsString};
-use std::io::{self, Read};
+use std::io::{self, Read, Write as _};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::Path;
+use std::process::ExitCode;
 
+use qmail_core::QueueFailure;
 use qmail_core::control::{self, Set};
 use qmail_core::header::{Field, FieldTooLong, HeaderEnd, Part, Splitter};
 use qmail_core::message::{BodyText, Stamp};
 use rand::TryRng as _;
 use rand::rngs::SysRng;
 
+use crate::exit;
+use crate::getopt::BadOption;
 use crate::home::Home;
 use crate::queue_program::QueueProgram;
 
@@ -26,7 +31,7 @@ const CHUNK_OCTETS: usize = 64 * 1024;
 pub(crate) fn first_variable(names: &[&str]) -> Option<Vec<u8>> {
     names
         .iter()
-        .find_map(|name| std::env::var_os(name))
+        .find_map(std::env::var_os)
         .map(OsString::into_vec)
 }
 
@@ -79,7 +84,7 @@ pub(crate) fn stamp() -> io::Result<Stamp> {
         .as_secs();
     let random = SysRng.try_next_u64().map_err(io::Error::other)? % 1_000_000;
     let unique = u64::from(std::process::id()) * 1_000_000 + random;
-    Ok(Stamp { seconds, unique })
+    Ok(Stamp::new(seconds, unique))
 }
 
 /// Reads a header from `input`, and gives each field to `take`.
@@ -130,6 +135,104 @@ impl<E> From<FieldTooLong> for HeaderError<E> {
     fn from(_: FieldTooLong) -> Self {
         Self::TooLong
     }
+}
+
+/// Why an injector gives up.
+pub(crate) enum Trouble {
+    Usage(BadOption),
+    /// Something it was given is no address or no field; the octets say what.
+    Input(Vec<u8>),
+    Memory,
+    /// The classic programs have one text for standard input, control files and lists of addresses.
+    Read,
+    Home(Home, io::Error),
+    Write(io::Error),
+    Queue(QueueFailure),
+}
+
+impl Trouble {
+    /// The last words, and the exit code.
+    pub(crate) fn report(self, name: &str, usage: &str) -> ExitCode {
+        match self {
+            Self::Usage(bad) => exit::fatal(name, &format_args!("{bad}; {usage}"), exit::PERMANENT),
+            Self::Input(words) => exit::fatal_octets(name, &words, exit::PERMANENT),
+            Self::Memory => exit::fatal(name, &"out of memory", exit::TEMPORARY),
+            Self::Read => exit::fatal(name, &"read error", exit::TEMPORARY),
+            Self::Home(home, error) => {
+                let path = home.path().display();
+                let words = format!("unable to switch to home directory {path}: {error}");
+                exit::fatal(name, &words, exit::TEMPORARY)
+            }
+            Self::Write(error) => exit::fatal(
+                name,
+                &format_args!("unable to write the message: {error}"),
+                exit::TEMPORARY,
+            ),
+            Self::Queue(failure) => {
+                let code = if failure.is_temporary() {
+                    exit::TEMPORARY
+                } else {
+                    exit::PERMANENT
+                };
+                exit::fatal_octets(name, &failure.text, code)
+            }
+        }
+    }
+}
+
+impl<E: Into<Self>> From<HeaderError<E>> for Trouble {
+    fn from(error: HeaderError<E>) -> Self {
+        match error {
+            HeaderError::Read(_) => Self::Read,
+            HeaderError::TooLong => Self::Memory,
+            HeaderError::Field(error) => error.into(),
+        }
+    }
+}
+
+impl From<Infallible> for Trouble {
+    fn from(never: Infallible) -> Self {
+        match never {}
+    }
+}
+
+/// Whose recipients count: the options `-a`, `-h`, `-H`, `-A`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Recipients {
+    Arguments,
+    Header,
+    Both,
+    ArgumentsElseHeader,
+}
+
+impl Recipients {
+    /// Whether those of the command line count.
+    pub(crate) fn count_arguments(self) -> bool {
+        self != Self::Header
+    }
+
+    /// Whether those of the header count, with so many on the command line.
+    pub(crate) fn count_header(self, arguments: usize) -> bool {
+        match self {
+            Self::Arguments => false,
+            Self::Header | Self::Both => true,
+            Self::ArgumentsElseHeader => arguments == 0,
+        }
+    }
+}
+
+/// Goes to the home, from where the queue program is called.
+pub(crate) fn enter_home() -> Result<Home, Trouble> {
+    let home = Home::choose(None, None);
+    match std::env::set_current_dir(home.path()) {
+        Ok(()) => Ok(home),
+        Err(error) => Err(Trouble::Home(home, error)),
+    }
+}
+
+/// Tells a person that nobody gets the message. The exit code stays 0: scripts rely on it.
+pub(crate) fn warn_of_nobody(name: &str) {
+    eprintln!("{name}: warning: no recipients, so nobody gets this message");
 }
 
 /// Passes on the body: what was read beyond the header, then the rest of `input`.
@@ -184,8 +287,36 @@ impl Target {
             Self::Queue(queue) => queue.write(octets),
             Self::Print(out, result) => {
                 if result.is_ok() {
-                    *result = io::Write::write_all(out, octets);
+                    *result = out.write_all(octets);
                 }
+            }
+        }
+    }
+}
+
+impl Target {
+    /// Passes on the body, and ends the message: queued for these recipients, or all printed.
+    pub(crate) fn finish<'a>(
+        mut self,
+        input: &mut impl Read,
+        (end, start): (HeaderEnd, &[u8]),
+        crlf: bool,
+        sender: &[u8],
+        recipients: impl IntoIterator<Item = &'a [u8]>,
+    ) -> Result<(), Trouble> {
+        let copied = copy_body(input, end, start, crlf, |octets| self.write(octets));
+        match (self, copied) {
+            (Self::Queue(queue), Err(_)) => {
+                queue.abort();
+                Err(Trouble::Read)
+            }
+            (Self::Print(..), Err(_)) => Err(Trouble::Read),
+            (Self::Queue(queue), Ok(())) => queue
+                .finish(sender, recipients)
+                .map(|_| ())
+                .map_err(Trouble::Queue),
+            (Self::Print(mut out, result), Ok(())) => {
+                result.and_then(|()| out.flush()).map_err(Trouble::Write)
             }
         }
     }

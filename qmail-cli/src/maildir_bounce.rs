@@ -57,7 +57,7 @@ pub(crate) fn bounce(
     match copy(message.text, &mut queue) {
         Ok(()) => queue
             .finish(new_sender, [&to[..]])
-            .map(|queued| Bounced::Returned(queued.pid))
+            .map(Bounced::Returned)
             .map_err(|failure: QueueFailure| failure.text.to_vec()),
         Err(error) => {
             queue.abort();

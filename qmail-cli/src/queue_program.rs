@@ -27,13 +27,6 @@ pub(crate) struct QueueProgram {
     broken: bool,
 }
 
-/// A message that was queued.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Queued {
-    /// The process id of the queue program, for `qp N`.
-    pub(crate) pid: u32,
-}
-
 impl QueueProgram {
     /// Starts `QMAILQUEUE`, or `bin/qmail-queue`, in the current directory, which must be the home.
     pub(crate) fn start() -> Result<Self, QueueFailure> {
@@ -86,12 +79,13 @@ impl QueueProgram {
         }
     }
 
-    /// Ends the message, writes the envelope, and waits for the verdict.
+    /// Ends the message, writes the envelope, and waits for the verdict. Gives the process id of the queue program, for
+    /// `qp N`.
     pub(crate) fn finish<'a>(
         mut self,
         sender: &[u8],
         recipients: impl IntoIterator<Item = &'a [u8]>,
-    ) -> Result<Queued, QueueFailure> {
+    ) -> Result<u32, QueueFailure> {
         self.broken |= self
             .message
             .take()
@@ -117,7 +111,7 @@ impl QueueProgram {
         if self.broken {
             return Err(QueueFailure::READ);
         }
-        Ok(Queued { pid })
+        Ok(pid)
     }
 
     /// Throws the message away: the program sees an envelope without end.

@@ -66,7 +66,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let seconds = std::time::UNIX_EPOCH.elapsed()?.as_secs();
     let unique = u64::from(std::process::id());
-    let message = injection.finish(Stamp { seconds, unique })?;
+    let message = injection.finish(Stamp::new(seconds, unique))?;
     println!("MAIL FROM:<{}>", Escaped(&message.sender));
     for recipient in message.recipients.iter() {
         println!("RCPT TO:<{}>", Escaped(recipient));

@@ -5,6 +5,7 @@
 mod clock;
 mod disk;
 mod engine;
+mod inspect;
 mod intake;
 mod log;
 mod scheduler;
@@ -14,6 +15,7 @@ mod workers;
 pub use clock::{Clock, ManualClock, Now, SystemClock};
 pub use disk::{Disk, DiskFile, RealDisk, Stat};
 pub use engine::{Config, Counts, ENVELOPES_OCTETS_MAX, Engine, Parts, Queue, TROUBLE_WAIT};
+pub use inspect::count_messages;
 pub use intake::Intake;
 pub use log::{Log, LogEvent, Masked, NoLog, Value, Verdict};
 pub use scheduler::{

@@ -39,11 +39,17 @@ impl Server {
     /// Starts `program serve --home HOME ARGUMENTS`, and waits until it listens (or not, if it ends first).
     pub fn start(program: &str, home: &Path, arguments: &[&str]) -> Self {
         let mut command = Command::new(program);
+        command.arg("serve").arg("--home").arg(home).args(arguments);
+        Self::spawn(&mut command, home)
+    }
+
+    /// Starts a command that is a server of this home sooner or later, and waits as [`Server::start`] does.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be started.
+    pub fn spawn(command: &mut Command, home: &Path) -> Self {
         command
-            .arg("serve")
-            .arg("--home")
-            .arg(home)
-            .args(arguments)
             .env_remove("QMAIL_HOME")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -4,17 +4,16 @@ use std::ffi::OsString;
 use std::io;
 use std::process::ExitCode;
 
-use qmail_core::QueueFailure;
 use qmail_core::header::{Qualifier, Splitter};
 use qmail_core::message::inject::{Identity, InjectError, Injection, Settings};
 
 use crate::applet::{Applet, Call, Kind};
 use crate::exit;
-use crate::getopt::{BadOption, Getopt};
+use crate::getopt::Getopt;
 use crate::home::Home;
 use crate::injection::{
-    self, HEADER_OCTETS_MAX, HeaderError, Target, copy_body, first_variable, host_control,
-    mailing_lists, read_header,
+    self, HEADER_OCTETS_MAX, Recipients, Target, Trouble, enter_home, first_variable, host_control,
+    mailing_lists, read_header, warn_of_nobody,
 };
 use crate::queue_program::QueueProgram;
 
@@ -32,63 +31,25 @@ const USAGE: &str = "usage: qmail-inject [-nNaAhH] [-f sender] [recip ...]\n\
     -H: both; -A: those given if any, else those of the header. -n: print the message instead. -f: the envelope sender.\n";
 
 fn run(call: &Call) -> ExitCode {
+    if call
+        .arguments
+        .first()
+        .is_some_and(|first| first == "--help")
+    {
+        exit::print(USAGE);
+        return ExitCode::SUCCESS;
+    }
     match inject(&call.arguments) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Failure::Usage(bad)) => exit::fatal(
-            NAME,
-            &format_args!("{bad}; {}", USAGE.lines().next().unwrap_or_default()),
-            exit::PERMANENT,
-        ),
-        Err(Failure::Help) => {
-            exit::print(USAGE);
-            ExitCode::SUCCESS
-        }
-        Err(Failure::Message(error)) => {
-            let mut words = Vec::new();
-            error.write(&mut words);
-            exit::fatal_octets(NAME, &words, exit::PERMANENT)
-        }
-        Err(Failure::Memory) => exit::fatal(NAME, &"out of memory", exit::TEMPORARY),
-        Err(Failure::Read) => exit::fatal(NAME, &"read error", exit::TEMPORARY),
-        Err(Failure::Home(home, error)) => exit::fatal(
-            NAME,
-            &format_args!(
-                "unable to switch to home directory {}: {error}",
-                home.path().display()
-            ),
-            exit::TEMPORARY,
-        ),
-        Err(Failure::Write(error)) => exit::fatal(
-            NAME,
-            &format_args!("unable to write the message: {error}"),
-            exit::TEMPORARY,
-        ),
-        Err(Failure::Queue(failure)) => {
-            let code = if failure.is_temporary() {
-                exit::TEMPORARY
-            } else {
-                exit::PERMANENT
-            };
-            exit::fatal_octets(NAME, &failure.text, code)
-        }
+        Err(trouble) => trouble.report(NAME, USAGE.lines().next().unwrap_or_default()),
     }
 }
 
-enum Failure {
-    Usage(BadOption),
-    Help,
-    Message(InjectError),
-    Memory,
-    /// The classic programs have one text for standard input, control files and lists of addresses.
-    Read,
-    Home(Home, io::Error),
-    Write(io::Error),
-    Queue(QueueFailure),
-}
-
-impl From<InjectError> for Failure {
+impl From<InjectError> for Trouble {
     fn from(error: InjectError) -> Self {
-        Self::Message(error)
+        let mut words = Vec::new();
+        error.write(&mut words);
+        Self::Input(words)
     }
 }
 
@@ -99,19 +60,7 @@ struct Options {
     recipients: Recipients,
 }
 
-/// Whose recipients count.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Recipients {
-    Arguments,
-    Header,
-    Both,
-    ArgumentsElseHeader,
-}
-
-fn parse(arguments: &[OsString]) -> Result<(Options, &[OsString]), Failure> {
-    if arguments.first().is_some_and(|first| first == "--help") {
-        return Err(Failure::Help);
-    }
+fn parse(arguments: &[OsString]) -> Result<(Options, &[OsString]), Trouble> {
     let mut options = Options {
         print: false,
         sender: None,
@@ -119,7 +68,7 @@ fn parse(arguments: &[OsString]) -> Result<(Options, &[OsString]), Failure> {
     };
     let mut getopt = Getopt::new(arguments, "aAhHnNf:");
     for option in getopt.by_ref() {
-        let option = option.map_err(Failure::Usage)?;
+        let option = option.map_err(Trouble::Usage)?;
         match option.letter {
             b'a' => options.recipients = Recipients::Arguments,
             b'A' => options.recipients = Recipients::ArgumentsElseHeader,
@@ -133,11 +82,10 @@ fn parse(arguments: &[OsString]) -> Result<(Options, &[OsString]), Failure> {
     Ok((options, getopt.operands()))
 }
 
-fn inject(arguments: &[OsString]) -> Result<(), Failure> {
+fn inject(arguments: &[OsString]) -> Result<(), Trouble> {
     let (options, operands) = parse(arguments)?;
-    let lists = mailing_lists().map_err(|_| Failure::Read)?;
-    let home = Home::choose(None, None);
-    std::env::set_current_dir(home.path()).map_err(|error| Failure::Home(home.clone(), error))?;
+    let lists = mailing_lists().map_err(|_| Trouble::Read)?;
+    let home = enter_home()?;
     let mut settings = settings(&home)?;
     settings.mailing_lists = lists;
 
@@ -145,14 +93,8 @@ fn inject(arguments: &[OsString]) -> Result<(), Failure> {
     if let Some(sender) = &options.sender {
         injection.sender(sender)?;
     }
-    let (from_arguments, from_header) = match options.recipients {
-        Recipients::Arguments => (true, false),
-        Recipients::Header => (false, true),
-        Recipients::Both => (true, true),
-        Recipients::ArgumentsElseHeader => (true, operands.is_empty()),
-    };
-    injection.recipients_from_header(from_header);
-    if from_arguments {
+    injection.recipients_from_header(options.recipients.count_header(operands.len()));
+    if options.recipients.count_arguments() {
         for operand in operands {
             injection.recipient(injection::octets(operand))?;
         }
@@ -160,60 +102,38 @@ fn inject(arguments: &[OsString]) -> Result<(), Failure> {
 
     let mut input = io::stdin().lock();
     let splitter = Splitter::with_mbox_lines(HEADER_OCTETS_MAX);
-    let header = read_header(&mut input, splitter, |field| injection.field(field));
-    let (end, start) = header.map_err(|error| match error {
-        HeaderError::Read(_) => Failure::Read,
-        HeaderError::TooLong => Failure::Memory,
-        HeaderError::Field(error) => Failure::Message(error),
-    })?;
-    let mut message = injection.finish(injection::stamp().map_err(|_| Failure::Read)?)?;
+    let (end, start) = read_header(&mut input, splitter, |field| injection.field(field))?;
+    let mut message = injection.finish(injection::stamp().map_err(|_| Trouble::Read)?)?;
 
     let mut target = if options.print {
-        Target::print()
+        let mut target = Target::print();
+        target.write(b"Return-Path: <");
+        target.write(&message.quoted_sender());
+        target.write(b">\n");
+        target
     } else {
         if let Some(malformed) = message.malformed.take() {
             return Err(malformed.into());
         }
         if message.recipients.is_empty() {
-            // Scripts rely on exit code 0; a person is told.
-            eprintln!("{NAME}: warning: no recipients, so nobody gets this message");
+            warn_of_nobody(NAME);
         }
-        Target::Queue(QueueProgram::start().map_err(Failure::Queue)?)
+        Target::Queue(QueueProgram::start().map_err(Trouble::Queue)?)
     };
-    if options.print {
-        target.write(b"Return-Path: <");
-        target.write(&message.quoted_sender());
-        target.write(b">\n");
-    }
     target.write(&message.header);
-    if copy_body(&mut input, end, &start, message.crlf, |octets| {
-        target.write(octets)
-    })
-    .is_err()
-    {
-        if let Target::Queue(queue) = target {
-            queue.abort();
-        }
-        return Err(Failure::Read);
-    }
-    match target {
-        Target::Print(mut out, result) => result
-            .and_then(|()| io::Write::flush(&mut out))
-            .map_err(Failure::Write),
-        Target::Queue(queue) => {
-            let recipients = message.recipients.iter();
-            queue
-                .finish(&message.sender, recipients)
-                .map_err(Failure::Queue)
-                .map(|_| ())
-        }
-    }
+    target.finish(
+        &mut input,
+        (end, &start),
+        message.crlf,
+        &message.sender,
+        message.recipients.iter(),
+    )
 }
 
 /// What the home and the environment say.
-fn settings(home: &Home) -> Result<Settings, Failure> {
+fn settings(home: &Home) -> Result<Settings, Trouble> {
     let control =
-        |variable, file| host_control(home, variable, file, file).map_err(|_| Failure::Read);
+        |variable, file| host_control(home, variable, file, file).map_err(|_| Trouble::Read);
     let default_domain = control("QMAILDEFAULTDOMAIN", "defaultdomain")?;
     let default_host = control("QMAILDEFAULTHOST", "defaulthost")?;
     let plus_domain = control("QMAILPLUSDOMAIN", "plusdomain")?;

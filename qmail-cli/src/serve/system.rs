@@ -61,6 +61,8 @@ struct Signals {
     interrupt: Signal,
     hang_up: Signal,
     alarm: Signal,
+    /// Only there so that a file beyond the size limit is a failed write and not the end of the process.
+    _file_size: Signal,
 }
 
 impl System {
@@ -313,6 +315,7 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             hang_up: signal(SignalKind::hangup())?,
             alarm: signal(SignalKind::alarm())?,
+            _file_size: signal(SignalKind::from_raw(nix::libc::SIGXFSZ))?,
         })
     }
 }

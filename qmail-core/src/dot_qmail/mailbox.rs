@@ -62,7 +62,7 @@ pub fn from_line(sender: &ReversePath, seconds: u64) -> Vec<u8> {
         })),
     }
     line.push(b' ');
-    write_mbox_date(seconds, &mut line);
+    write_mbox_date(i64::try_from(seconds).unwrap_or(i64::MAX), &mut line);
     line.push(b'\n');
     line
 }

@@ -27,6 +27,9 @@ pub enum ListError {
     /// A comma, colon or semicolon within angle brackets that is no part of a source route.
     #[error("separator within angle brackets")]
     Separator,
+    /// What should be a host is not: words with dots between.
+    #[error("host is no host name")]
+    Host,
     /// A group that does not end, or one within another.
     #[error("unfinished or nested address group")]
     Group,

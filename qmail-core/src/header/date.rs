@@ -177,15 +177,17 @@ pub(crate) fn write_offset(offset: i32, sink: &mut Vec<u8>) {
     push_two(sink, (minutes % 60) as u8);
 }
 
-/// Appends the date of an mbox `From ` line: `Www Mmm DD HH:MM:SS YYYY`, UTC, the day with a zero in front.
+/// Appends the date of an mbox `From ` line: `Www Mmm DD HH:MM:SS YYYY`, the day with a zero in front.
+///
+/// By custom it is UTC; add the offset of a zone for local time.
 ///
 /// ```
 /// let mut sink = Vec::new();
 /// qmail_core::header::date::write_mbox_date(5 * 86_400, &mut sink);
 /// assert_eq!(sink, b"Tue Jan 06 00:00:00 1970");
 /// ```
-pub fn write_mbox_date(seconds: u64, sink: &mut Vec<u8>) {
-    let civil = from_seconds(seconds);
+pub fn write_mbox_date(seconds: i64, sink: &mut Vec<u8>) {
+    let civil = Civil::from_unix(seconds);
     sink.extend_from_slice(WEEKDAYS[usize::from(civil.weekday) % 7].as_bytes());
     sink.push(b' ');
     sink.extend_from_slice(civil.month_name().as_bytes());

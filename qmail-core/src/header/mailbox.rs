@@ -10,8 +10,8 @@ use super::token::{Grammar, Kind, Lexer, Token};
 /// One element of an address field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mailbox {
-    /// What stands beside the address, or the name of a group that has no members; empty for none.
-    pub name: Vec<u8>,
+    /// What stands beside the address, or the name of a group that has no members. [`read`] gives no empty ones.
+    pub name: Option<Vec<u8>>,
     /// Unquoted, `local@host`, split at the last `@`; empty for `<>`. `None` for a group without members.
     pub address: Option<Vec<u8>>,
 }
@@ -20,7 +20,7 @@ impl Mailbox {
     /// An address without a name.
     pub fn new(address: impl Into<Vec<u8>>) -> Self {
         Self {
-            name: Vec::new(),
+            name: None,
             address: Some(address.into()),
         }
     }
@@ -32,8 +32,8 @@ impl Mailbox {
 /// use qmail_core::header::mailbox::{Mailbox, read};
 /// let mut mailboxes = Vec::new();
 /// read(b"The Boss <a@x.example>, b (Bob)", &mut mailboxes);
-/// assert_eq!(mailboxes[0], Mailbox { name: b"The Boss".to_vec(), address: Some(b"a@x.example".to_vec()) });
-/// assert_eq!(mailboxes[1], Mailbox { name: b"Bob".to_vec(), address: Some(b"b@".to_vec()) });
+/// assert_eq!(mailboxes[0], Mailbox { name: Some(b"The Boss".to_vec()), address: Some(b"a@x.example".to_vec()) });
+/// assert_eq!(mailboxes[1], Mailbox { name: Some(b"Bob".to_vec()), address: Some(b"b@".to_vec()) });
 /// ```
 pub fn read(value: &[u8], mailboxes: &mut Vec<Mailbox>) {
     let mut element = Vec::new();
@@ -143,7 +143,7 @@ impl<'t> Reader<'_, 't> {
                 Kind::Left => break,
                 Kind::Colon => in_route = true,
                 kind if !in_route && (kind.is_word() || matches!(kind, Kind::At | Kind::Dot)) => {
-                    self.push(*token)
+                    self.push(*token);
                 }
                 _ => self.beside.push(*token),
             }
@@ -152,7 +152,7 @@ impl<'t> Reader<'_, 't> {
     }
 
     fn finish(&mut self) {
-        let Some(mut tokens) = self.address.take() else {
+        let Some(tokens) = self.address.take() else {
             return;
         };
         let mut address = Vec::new();
@@ -164,7 +164,10 @@ impl<'t> Reader<'_, 't> {
             address.push(b'@');
         }
         self.has_at = false;
-        tokens.clear();
+        // `@host` has no local part, not even the empty one of `""@host`: it is nobody.
+        if tokens.last().is_some_and(|token| token.kind == Kind::At) {
+            return;
+        }
         let name = self.name();
         self.mailboxes.push(Mailbox {
             name,
@@ -175,7 +178,7 @@ impl<'t> Reader<'_, 't> {
     /// What stands beside no address: the name of an empty group.
     fn leave_name(&mut self) {
         let name = self.name();
-        if !name.is_empty() {
+        if name.is_some() {
             self.mailboxes.push(Mailbox {
                 name,
                 address: None,
@@ -184,7 +187,7 @@ impl<'t> Reader<'_, 't> {
     }
 
     /// The text of the tokens beside the address, with single blanks.
-    fn name(&mut self) -> Vec<u8> {
+    fn name(&mut self) -> Option<Vec<u8>> {
         let mut text = Vec::new();
         for token in self.beside.drain(..).rev() {
             match token.kind {
@@ -204,7 +207,7 @@ impl<'t> Reader<'_, 't> {
         if text.last() == Some(&b' ') {
             text.pop();
         }
-        text
+        Some(text).filter(|text| !text.is_empty())
     }
 }
 
@@ -241,17 +244,15 @@ pub fn write(name: &[u8], mailboxes: &[Mailbox], sink: &mut Vec<u8>) {
 impl Mailbox {
     /// Appends the mailbox as it stands in a field: `"name" <local@host>`.
     pub fn write(&self, sink: &mut Vec<u8>) {
-        match &self.address {
-            None => {
-                quote(&self.name, sink);
+        match (&self.name, &self.address) {
+            (name, None) => {
+                quote(name.as_deref().unwrap_or_default(), sink);
                 sink.extend_from_slice(b": ;");
             }
-            Some(address) if self.name.is_empty() && !address.is_empty() => {
-                write_address(address, sink)
-            }
-            Some(address) => {
-                if !self.name.is_empty() {
-                    quote(&self.name, sink);
+            (None, Some(address)) if !address.is_empty() => write_address(address, sink),
+            (name, Some(address)) => {
+                if let Some(name) = name {
+                    quote(name, sink);
                     sink.push(b' ');
                 }
                 sink.push(b'<');
@@ -374,6 +375,7 @@ mod tests {
             ),
             ("a@x.org (never", "To: \"never\" <a@x.org>", "a@x.org"),
             ("\"b c", "To: \"b c\"@", "b c@"),
+            ("a, @x, <@y> (c), @", "To: a@, \"c\": ;", "a@"),
             // The classic programs gave the name of the group to the next address.
             ("nobody: ;, a@b", "To: \"nobody\": ;, a@b", "a@b"),
             ("a < b, c@d", "To: \"a\" <b@>, c@d", "b@|c@d"),

@@ -1,6 +1,7 @@
 //! Completing addresses: default host, default domain, plus domain (qmail-header(5)).
 
-use super::token::{Grammar, Kind, Lexer, Token, TokenError};
+use super::address_list::ListError;
+use super::token::{Grammar, Kind, Lexer, Token};
 
 /// What is appended to addresses that are not complete.
 ///
@@ -27,14 +28,14 @@ impl Qualifier {
     ///
     /// # Errors
     ///
-    /// One of them has an unclosed quote, bracket or parenthesis.
+    /// One of them is no host: words with dots between, and comments. An empty one is fine.
     pub fn new(
         default_host: &[u8],
         default_domain: &[u8],
         plus_domain: &[u8],
-    ) -> Result<Self, TokenError> {
+    ) -> Result<Self, ListError> {
         for host in [default_host, default_domain, plus_domain] {
-            Lexer::new(host, Grammar::Strict).try_for_each(|token| token.map(|_| ()))?;
+            check_host(host)?;
         }
         Ok(Self {
             default_host: default_host.into(),
@@ -82,6 +83,24 @@ impl Qualifier {
     }
 }
 
+fn check_host(host: &[u8]) -> Result<(), ListError> {
+    if memchr::memchr3(b'\r', b'\n', 0, host).is_some() {
+        return Err(ListError::ControlOctet);
+    }
+    let mut after_word = false;
+    for token in Lexer::new(host, Grammar::Strict) {
+        let kind = token?.kind;
+        match kind {
+            Kind::Comment => continue,
+            Kind::Dot => {}
+            _ if kind.is_word() && !after_word => {}
+            _ => return Err(ListError::Host),
+        }
+        after_word = kind.is_word();
+    }
+    Ok(())
+}
+
 /// `#@[]` and the like stand for no host at all.
 fn is_empty_literal_host(address: &[Token<'_>]) -> bool {
     matches!(address, [.., at, host]
@@ -105,6 +124,7 @@ fn push_host<'a>(address: &mut Vec<Token<'a>>, host: &'a [u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::header::token::TokenError;
 
     fn complete(qualifier: &Qualifier, address: &str) -> String {
         let mut tokens = Lexer::new(address.as_bytes(), Grammar::Strict)
@@ -156,6 +176,15 @@ mod tests {
         assert_eq!(complete(&qualifier, "a"), "a@cs.p.example");
         let qualifier = Qualifier::new(b"[192.0.2.1]", b"d", b"p").unwrap();
         assert_eq!(complete(&qualifier, "a"), "a@[192.0.2.1]");
-        assert_eq!(Qualifier::new(b"a(", b"", b""), Err(TokenError::Unclosed));
+        assert!(Qualifier::new(b"", b"a . b (c)", b"").is_ok());
+        for (host, error) in [
+            (&b"a("[..], ListError::Token(TokenError::Unclosed)),
+            (b"a b", ListError::Host),
+            (b"a@b", ListError::Host),
+            (b"a,b", ListError::Host),
+            (b"a\n", ListError::ControlOctet),
+        ] {
+            assert_eq!(Qualifier::new(host, b"", b""), Err(error));
+        }
     }
 }

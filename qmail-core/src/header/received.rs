@@ -100,6 +100,36 @@ impl Received<'_> {
     }
 }
 
+/// Appends the line that ofmipd puts in front of a message: `Received: (ofmipd INFO@IP); DATE`.
+///
+/// Octets that could end the comment or the line are written as `?`.
+///
+/// ```
+/// let mut sink = Vec::new();
+/// qmail_core::header::received::write_ofmip_field(Some(b"jo (e)"), b"192.0.2.7", 0, &mut sink);
+/// assert_eq!(sink, b"Received: (ofmipd jo??e?@192.0.2.7); 1 Jan 1970 00:00:00 -0000\n");
+/// ```
+pub fn write_ofmip_field(info: Option<&[u8]>, ip: &[u8], seconds: u64, sink: &mut Vec<u8>) {
+    let push = |octets: &[u8], sink: &mut Vec<u8>| {
+        let shown = &octets[..octets.len().min(Received::VALUE_OCTETS_MAX)];
+        let is_safe = |octet: u8| octet.is_ascii_graphic() && !b"()@\\".contains(&octet);
+        sink.extend(
+            shown
+                .iter()
+                .map(|&octet| if is_safe(octet) { octet } else { b'?' }),
+        );
+    };
+    sink.extend_from_slice(b"Received: (ofmipd ");
+    if let Some(info) = info {
+        push(info, sink);
+        sink.push(b'@');
+    }
+    push(ip, sink);
+    sink.extend_from_slice(b"); ");
+    write_date(seconds, sink);
+    sink.push(b'\n');
+}
+
 fn push_safe(sink: &mut Vec<u8>, octets: &[u8]) {
     let shown = &octets[..octets.len().min(Received::VALUE_OCTETS_MAX)];
     sink.extend(shown.iter().map(|&octet| {

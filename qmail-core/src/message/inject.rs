@@ -115,7 +115,7 @@ impl InjectError {
 /// let mut injection = Injection::new(&settings);
 /// injection.field(&Field::parse(b"To: ann, bob@x.example\n").unwrap())?;
 /// injection.field(&Field::parse(b"Bcc: eve\n").unwrap())?;
-/// let message = injection.finish(Stamp { seconds: 0, unique: 77 })?;
+/// let message = injection.finish(Stamp::new(0, 77))?;
 /// assert_eq!(
 ///     String::from_utf8(message.header)?,
 ///     "Date: 1 Jan 1970 00:00:00 -0000\n\
@@ -232,7 +232,8 @@ impl<'s> Injection<'s> {
     /// It is no address, or has no local part.
     pub fn recipient(&mut self, argument: &[u8]) -> Result<(), InjectError> {
         let address = complete_argument(argument, &self.settings.qualifier)?;
-        if has_no_local_part(&address) {
+        // `@host` is nobody. In a header it is a source route, and `""@host` somebody.
+        if address.is_empty() || memchr::memrchr(b'@', &address) == Some(0) {
             return Err(InjectError::Address(argument.to_vec()));
         }
         self.arguments.push(&address);
@@ -383,7 +384,7 @@ impl<'s> Injection<'s> {
         let mut found = Addresses::default();
         let start = self.kept.len();
         let result = self.rewrite(field, |address| {
-            if !has_no_local_part(address) {
+            if !address.is_empty() {
                 found.push(address);
             }
         });
@@ -537,6 +538,10 @@ pub fn complete_argument(argument: &[u8], qualifier: &Qualifier) -> Result<Vec<u
     if argument.is_empty() {
         return Ok(Vec::new());
     }
+    // A line break is no blank here: nobody types one into an address.
+    if memchr::memchr3(b'\r', b'\n', 0, argument).is_some() {
+        return Err(bad());
+    }
     let at = memchr::memrchr(b'@', argument);
     let local = &argument[..at.unwrap_or(argument.len())];
     let kind = if is_plain_local_part(local) {
@@ -551,7 +556,13 @@ pub fn complete_argument(argument: &[u8], qualifier: &Qualifier) -> Result<Vec<u
             let token = token.map_err(|_| bad())?;
             match token.kind {
                 Kind::Comment => {}
-                kind if kind.is_word() || kind == Kind::Dot => tokens.push(token),
+                Kind::Dot => tokens.push(token),
+                // Two words in a row are no host, and must not become one.
+                kind if kind.is_word()
+                    && !tokens.last().is_some_and(|last| last.kind.is_word()) =>
+                {
+                    tokens.push(token);
+                }
                 _ => return Err(bad()),
             }
         }
@@ -561,15 +572,7 @@ pub fn complete_argument(argument: &[u8], qualifier: &Qualifier) -> Result<Vec<u
     tokens
         .iter()
         .for_each(|token| token.write_value(&mut address));
-    match memchr::memchr3(b'\r', b'\n', 0, &address) {
-        Some(_) => Err(bad()),
-        None => Ok(address),
-    }
-}
-
-/// `<>` and `@host` are nobody.
-fn has_no_local_part(address: &[u8]) -> bool {
-    address.is_empty() || memchr::memrchr(b'@', address) == Some(0)
+    Ok(address)
 }
 
 fn push_without_cr(octets: &[u8], sink: &mut Vec<u8>) {

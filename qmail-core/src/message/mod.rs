@@ -2,6 +2,7 @@
 
 mod addresses;
 mod body;
+pub mod compose;
 pub mod inject;
 
 pub use addresses::Addresses;
@@ -15,16 +16,29 @@ pub struct Stamp {
     /// A number that no other message of this second has: by custom the process id, with random digits behind it where
     /// many programs share a process id.
     pub unique: u64,
+    /// How many messages one process has made in this session, where it makes several.
+    pub sequence: Option<u64>,
 }
 
 impl Stamp {
-    /// Appends `<YYYYMMDDhhmmss.UNIQUE.qmail@HOST>`.
+    /// A stamp without a sequence number.
+    pub fn new(seconds: u64, unique: u64) -> Self {
+        Self {
+            seconds,
+            unique,
+            sequence: None,
+        }
+    }
+
+    /// Appends `<YYYYMMDDhhmmss.UNIQUE.qmail@HOST>`, or `<YYYYMMDDhhmmss.SEQUENCE.UNIQUE.qmail@HOST>`.
     pub(crate) fn write_message_id(&self, id_host: &[u8], sink: &mut Vec<u8>) {
         sink.push(b'<');
         let seconds = i64::try_from(self.seconds).unwrap_or(i64::MAX);
         crate::header::date::Civil::from_unix(seconds).write_stamp(sink);
-        sink.push(b'.');
-        crate::decimal::push_decimal(sink, self.unique);
+        for number in self.sequence.into_iter().chain([self.unique]) {
+            sink.push(b'.');
+            crate::decimal::push_decimal(sink, number);
+        }
         sink.extend_from_slice(b".qmail@");
         sink.extend_from_slice(id_host);
         sink.push(b'>');

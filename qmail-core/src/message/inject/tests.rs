@@ -5,6 +5,7 @@ use crate::header::{Part, Splitter};
 const STAMP: Stamp = Stamp {
     seconds: 1_700_000_000,
     unique: 77,
+    sequence: None,
 };
 
 fn settings() -> Settings {
@@ -160,6 +161,9 @@ fn arguments_are_taken_literally() {
         ("a@h(", None),
         ("a@h,b", None),
         ("a\nTroot@h", None),
+        ("a@h\nTroot", None),
+        ("a@h i", None),
+        ("a@\"h\\\r\"", None),
         ("a@h\0", None),
     ] {
         let have = complete_argument(argument.as_bytes(), &qualifier).ok();
@@ -171,7 +175,7 @@ fn arguments_are_taken_literally() {
 #[test]
 fn empty_recipients_are_none() {
     let settings = settings();
-    let message = injected(&settings, b"To: <>, @, @x, a, \"\"@h\n").unwrap();
+    let message = injected(&settings, b"To: <>, @, @x, a, <@y>\n").unwrap();
     assert_eq!(
         message.recipients.iter().collect::<Vec<_>>(),
         [b"a@dh.example"]

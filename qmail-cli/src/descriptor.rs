@@ -1,0 +1,93 @@
+//! Driving a protocol machine over descriptors 0 and 1, for programs that a listener has started.
+
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::AsFd;
+use std::time::Instant;
+
+use qmail_core::Machine;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+/// Octets read at a time.
+const READ_OCTETS: usize = 32 * 1024;
+
+/// Runs a conversation to its end. `settle` gets every event, and answers it through the machine.
+///
+/// A wait for the peer, in either direction, is bounded by the machine's deadline.
+///
+/// # Errors
+///
+/// A read or a write failed, or the peer took nothing until the deadline.
+pub(crate) fn converse<M: Machine>(
+    mut machine: M,
+    mut settle: impl FnMut(&mut M, M::Event),
+) -> io::Result<()> {
+    // Standard input without its buffer: what a child inherits must not be read ahead of need.
+    let mut input = std::fs::File::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let mut output = std::fs::File::from(io::stdout().as_fd().try_clone_to_owned()?);
+    let mut buffer = vec![0; READ_OCTETS];
+    let (mut start, mut end) = (0, 0);
+    let mut transmit = Vec::new();
+    loop {
+        while let Some(event) = machine.poll_event() {
+            settle(&mut machine, event);
+        }
+        if machine.poll_transmit(&mut transmit) {
+            write(&mut machine, &mut output, &transmit)?;
+            transmit.clear();
+            continue;
+        }
+        if machine.is_closed() {
+            return Ok(());
+        }
+        if start < end {
+            start += machine.receive(Instant::now(), &buffer[start..end]);
+            continue;
+        }
+        if !wait(&machine, &input, PollFlags::IN)? {
+            machine.handle_deadline(Instant::now());
+            continue;
+        }
+        match input.read(&mut buffer) {
+            Ok(0) => machine.handle_eof(Instant::now()),
+            Ok(octets) => (start, end) = (0, octets),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn write<M: Machine>(
+    machine: &mut M,
+    output: &mut std::fs::File,
+    mut octets: &[u8],
+) -> io::Result<()> {
+    while !octets.is_empty() {
+        if !wait(machine, &*output, PollFlags::OUT)? {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        match output.write(octets) {
+            Ok(written) => octets = &octets[written..],
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Waits until a descriptor is ready; `false` if the deadline came first.
+fn wait<M: Machine>(machine: &M, descriptor: impl AsFd, flags: PollFlags) -> io::Result<bool> {
+    loop {
+        let left = machine
+            .deadline()
+            .map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let timeout = left.map(|left| Timespec {
+            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: left.subsec_nanos().into(),
+        });
+        match poll(&mut [PollFd::new(&descriptor, flags)], timeout.as_ref()) {
+            Ok(ready) => return Ok(ready > 0),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}

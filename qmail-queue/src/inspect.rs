@@ -1,0 +1,62 @@
+//! Looking at a queue from outside, whether it runs or not.
+
+use std::collections::HashSet;
+use std::io;
+
+use crate::split::layout::{Directory, SPLIT, message_id};
+use crate::{Disk, MessageId};
+
+/// How many messages a split-directory queue holds: accepted, and not yet removed.
+///
+/// The queue may run meanwhile: a message on its way from one directory to the next is counted once, one that comes or goes
+/// meanwhile maybe. Foreign names are passed over. Takes the memory of the messages that are not routed yet.
+///
+/// # Errors
+///
+/// A directory that cannot be listed.
+pub fn count_messages(disk: &dyn Disk) -> io::Result<u64> {
+    // In this order: what moves from `todo` to `info` in between is in both lists, and never in none.
+    let incoming: HashSet<MessageId> = messages(disk, Directory::Todo)?.collect();
+    let mut count = incoming.len() as u64;
+    for part in 0..SPLIT as u8 {
+        for id in messages(disk, Directory::Info(part))? {
+            count += u64::from(!incoming.contains(&id));
+        }
+    }
+    Ok(count)
+}
+
+fn messages(disk: &dyn Disk, directory: Directory) -> io::Result<impl Iterator<Item = MessageId>> {
+    let names = disk.list(&directory.path())?;
+    Ok(names
+        .into_iter()
+        .filter_map(move |name| message_id(&name).filter(|&id| directory.may_hold(id))))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::{RealDisk, SplitSpool};
+
+    #[test]
+    fn a_message_is_counted_once_and_foreign_files_never() {
+        let root = tempfile::tempdir().unwrap();
+        SplitSpool::create(root.path()).unwrap();
+        let disk = RealDisk::open(root.path()).unwrap();
+        assert_eq!(count_messages(&disk).unwrap(), 0);
+        for name in [
+            "todo/24",
+            "todo/25",
+            "info/1/24",
+            "info/3/26",
+            "info/3/27",
+            "todo/core",
+            "mess/5/28",
+        ] {
+            disk.create(Path::new(name), 0o600).unwrap();
+        }
+        assert_eq!(count_messages(&disk).unwrap(), 3);
+    }
+}
