@@ -119,8 +119,9 @@ pub(crate) fn forward<'a>(
             }
         }
     }
-    let queued = queue.finish(sender, recipients);
-    queued.map_err(ForwardError::Queue)
+    queue
+        .finish(sender, recipients)
+        .map_err(ForwardError::Queue)
 }
 
 /// Runs a command with `head` and then what is left on descriptor 0 as its input, however much of it the command reads.

@@ -39,14 +39,14 @@ impl Draft for ProgramDraft {
     async fn commit(mut self: Box<Self>, envelope: Envelope) -> Result<Receipt, SubmitError> {
         let program = self.0.take().ok_or(SubmitError::Unavailable)?;
         let recipients = envelope.recipients.iter();
-        let queued = program
+        let qp = program
             .finish(
                 envelope.sender.as_bytes(),
                 recipients.map(|recipient| recipient.as_bytes()),
             )
             .map_err(|failure| refused(&failure))?;
         // The queue program tells neither its number for the message nor when it took it.
-        Ok(Receipt::new(0, 0, queued))
+        Ok(Receipt::new(0, 0, qp))
     }
 }
 
