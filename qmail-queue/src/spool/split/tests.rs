@@ -450,6 +450,9 @@ fn damaged_files_are_told() {
             let error = queue.spool.incoming(id).await.unwrap_err();
             assert!(matches!(error, SpoolError::Damaged { .. }), "{error}");
         }
+        queue.write("todo/46", b"u1\0p1\0Fa\0Tb\0");
+        let error = queue.spool.incoming(MessageId(46)).await.unwrap_err();
+        assert!(error.to_string().starts_with("mess/0/46 is damaged"));
         queue.write("info/0/23", b"Fa\0Fb\0");
         assert!(queue.spool.sender(id).await.is_err());
         queue.write("info/0/23", &[b'F'; 5000]);
