@@ -586,4 +586,8 @@ fn a_pull_wakes_and_none_is_lost() {
     block_on(trigger.pulled());
     drop(trigger);
     assert!(Trigger::open(root.join("none")).is_err());
+    fs::remove_file(queue.path("lock/trigger")).unwrap();
+    queue.write("lock/trigger", b"");
+    let error = Trigger::open(root).unwrap_err();
+    assert!(error.to_string().ends_with("is no FIFO: remove it"));
 }
