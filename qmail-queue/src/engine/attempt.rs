@@ -1,6 +1,7 @@
 //! Attempts: passes over the recipients of a message, in jobs of one destination each.
 
 use std::collections::HashMap;
+use std::io;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
@@ -105,6 +106,13 @@ impl Engine {
                 self.offer(pass, &mut entry, opened.page);
                 self.passes.insert(pass, entry);
                 self.scheduler.handle_page(pass, more);
+            }
+            // Its text or its sender is gone, and no waiting brings it back. The number is free, and may soon be that of
+            // another message, which must not be tried in place of this one.
+            Err(SpoolError::Read { path, source }) if source.kind() == io::ErrorKind::NotFound => {
+                let (path, reason) = (&*path, &*source.to_string());
+                self.log(&LogEvent::Damaged { path, reason });
+                self.scheduler.handle_closed(pass);
             }
             Err(error) => {
                 self.log_trouble("opening", &error);

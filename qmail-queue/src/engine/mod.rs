@@ -96,7 +96,7 @@ pub struct Engine {
     running: [usize; 2],
 
     /// Messages of which a note of failure is being written, with what waits for that. Only looked up.
-    noting: HashMap<MessageId, VecDeque<Record>>,
+    noting: HashMap<MessageId, Vec<Record>>,
 
     finishes: VecDeque<Finish>,
     finishing: usize,
@@ -135,7 +135,7 @@ enum Event {
     Opened(PassId, Result<Opened, SpoolError>),
     Read(PassId, Result<Vec<Recipient>, SpoolError>),
     Reported(Reported),
-    Noted(Record, Result<(), SpoolError>),
+    Noted(MessageId, Vec<Record>, Result<(), SpoolError>),
     Recorded(Record, Result<(), SpoolError>),
     Finished(Finished),
     CleanedUp(Result<(), SpoolError>),
@@ -242,7 +242,7 @@ impl Engine {
             Event::Opened(pass, result) => self.handle_opened(pass, result),
             Event::Read(pass, result) => self.handle_read(pass, result),
             Event::Reported(reported) => self.handle_reported(reported),
-            Event::Noted(record, result) => self.handle_noted(record, result),
+            Event::Noted(id, records, result) => self.handle_noted(id, records, result),
             Event::Recorded(record, result) => self.handle_recorded(record, result),
             Event::Finished(finished) => self.handle_finished(finished),
             Event::CleanedUp(result) => {

@@ -1,8 +1,8 @@
 //! The record of what became of recipients, in the order in which a crash may cut it.
 //!
 //! The notes of one message are written one after the other: they go to the end of one text, and two at once would meet there.
+//! Those that wait meanwhile are written together.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::{Again, Engine, Event, NOTE_WAIT, TROUBLE_WAIT, World};
@@ -37,36 +37,46 @@ impl Engine {
         if record.notes.is_empty() {
             self.mark(record);
         } else if let Some(waiting) = self.noting.get_mut(&record.id) {
-            waiting.push_back(record);
+            waiting.push(record);
         } else {
-            self.noting.insert(record.id, VecDeque::new());
-            self.note(record);
+            self.noting.insert(record.id, Vec::new());
+            self.note(record.id, vec![record]);
         }
     }
 
-    fn note(&mut self, record: Record) {
+    fn note(&mut self, id: MessageId, records: Vec<Record>) {
         let world = Arc::clone(&self.world);
         self.start(async move {
-            let noted = world.parts.spool.note_failure(record.id, &record.notes);
-            let result = noted.await;
-            Event::Noted(record, result)
+            let notes: Vec<&[u8]> = records.iter().map(|record| &record.notes[..]).collect();
+            let result = world.parts.spool.note_failure(id, &notes.concat()).await;
+            Event::Noted(id, records, result)
         });
     }
 
     /// Notes before marks: a recipient that is marked and not noted would fail without a word.
-    pub(super) fn handle_noted(&mut self, mut record: Record, result: Result<(), SpoolError>) {
-        match self.noting.get_mut(&record.id).map(VecDeque::pop_front) {
-            Some(Some(next)) => self.note(next),
-            _ => drop(self.noting.remove(&record.id)),
+    pub(super) fn handle_noted(
+        &mut self,
+        id: MessageId,
+        records: Vec<Record>,
+        result: Result<(), SpoolError>,
+    ) {
+        match self.noting.get_mut(&id).map(std::mem::take) {
+            Some(waiting) if !waiting.is_empty() => self.note(id, waiting),
+            _ => drop(self.noting.remove(&id)),
         }
         match result {
             Ok(()) => {
-                record.notes = Vec::new();
-                self.mark(record);
+                for mut record in records {
+                    record.notes = Vec::new();
+                    self.mark(record);
+                }
             }
             Err(error) => {
                 self.log(&LogEvent::NoteTrouble { error: &error });
-                if !self.stopping {
+                if self.stopping {
+                    return;
+                }
+                for record in records {
                     self.do_again(NOTE_WAIT, Again::Record(record));
                 }
             }

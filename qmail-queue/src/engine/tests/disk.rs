@@ -1,6 +1,7 @@
 //! The engine on qmail's own queue directory, on a disk that crashes at every operation: whatever was accepted arrives or bounces.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use qmail_core::{Envelope, ReversePath};
@@ -8,7 +9,7 @@ use qmail_core::{Envelope, ReversePath};
 use super::faults::FaultySpool;
 use super::world::{World, address, deferred, delivered, failed};
 use crate::split::layout::Directory;
-use crate::{Choices, SimDisk, SplitSpool, Trouble, Workers};
+use crate::{Choices, Disk, SimDisk, SplitSpool, Trouble, Workers};
 
 /// Crashed disks looked at for each operation.
 const IMAGES: u64 = 4;
@@ -120,4 +121,24 @@ fn a_recipient_that_can_go_nowhere_is_told_of() {
     let tried = world.script.tried();
     assert_eq!(tried.get("b@far"), Some(&1));
     assert_eq!(tried.get("s@far"), Some(&1), "{}", world.log());
+}
+
+#[test]
+fn a_message_without_its_text_is_told_of_once() {
+    let disk = SimDisk::new(Directory::all().map(Directory::path));
+    for (path, text) in [
+        ("info/7/7", &b"Fs@far\0"[..]),
+        ("local/7/7", b"Ta@here\0"),
+        ("remote/7/7", b"Tb@far\0"),
+    ] {
+        let file = disk.create(Path::new(path), 0o600).unwrap();
+        file.write_at(text, 0).unwrap();
+    }
+    let mut world = world(&disk);
+    world.settle();
+    let told = "warning: mess/7/7: entity not found; left alone";
+    assert_eq!(world.log().matches(told).count(), 2, "one for each channel");
+    world.advance(1_000);
+    assert_eq!(world.log(), "");
+    assert_eq!(world.count(), 1);
 }

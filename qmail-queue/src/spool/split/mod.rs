@@ -213,8 +213,14 @@ impl Spool for SplitSpool {
             let octets = content::read_whole(&*inner.disk, &path, TODO_OCTETS_MAX)?;
             let todo = format::parse_todo(octets).map_err(|error| damaged(&path, error))?;
             let path = Directory::mess(id).file(id);
-            let stat = inner.disk.stat(&path);
-            let stat = stat.map_err(|source| SpoolError::Read { path, source })?;
+            let stat = match inner.disk.stat(&path) {
+                Ok(stat) => stat,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    let reason = "the text of an accepted message is missing".to_owned();
+                    return Err(SpoolError::Damaged { path, reason });
+                }
+                Err(source) => return Err(SpoolError::Read { path, source }),
+            };
             Ok(Incoming {
                 envelope: todo.envelope,
                 uid: todo.uid,

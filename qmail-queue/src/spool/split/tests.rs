@@ -450,6 +450,9 @@ fn damaged_files_are_told() {
             let error = queue.spool.incoming(id).await.unwrap_err();
             assert!(matches!(error, SpoolError::Damaged { .. }), "{error}");
         }
+        queue.write("todo/46", b"u1\0p1\0Fa\0Tb\0");
+        let error = queue.spool.incoming(MessageId(46)).await.unwrap_err();
+        assert!(error.to_string().starts_with("mess/0/46 is damaged"));
         queue.write("info/0/23", b"Fa\0Fb\0");
         assert!(queue.spool.sender(id).await.is_err());
         queue.write("info/0/23", &[b'F'; 5000]);
@@ -583,4 +586,8 @@ fn a_pull_wakes_and_none_is_lost() {
     block_on(trigger.pulled());
     drop(trigger);
     assert!(Trigger::open(root.join("none")).is_err());
+    fs::remove_file(queue.path("lock/trigger")).unwrap();
+    queue.write("lock/trigger", b"");
+    let error = Trigger::open(root).unwrap_err();
+    assert!(error.to_string().ends_with("is no FIFO: remove it"));
 }

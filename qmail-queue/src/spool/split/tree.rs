@@ -21,7 +21,15 @@ const PARENTS: [(&str, u32); 5] = [
 /// Makes what is missing of a queue directory, owned by the caller, and makes it durable. What exists is left as it is.
 pub(super) fn create(root: &Path) -> io::Result<()> {
     let here = rustix::fs::CWD;
-    make_directory(here, root, 0o750)?;
+    if make_directory(here, root, 0o750)? {
+        let parent = match root.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            // A relative path of one part.
+            _ => Path::new("."),
+        };
+        let parent = rustix::fs::openat(here, parent, DIRECTORY_FLAGS, Mode::empty())?;
+        rustix::fs::fsync(parent)?;
+    }
     let queue = rustix::fs::openat(here, root, DIRECTORY_FLAGS, Mode::empty())?;
     for (name, mode) in PARENTS {
         make_directory(&queue, Path::new(name), mode)?;
@@ -39,12 +47,16 @@ pub(super) fn create(root: &Path) -> io::Result<()> {
     Ok(rustix::fs::fsync(queue)?)
 }
 
-fn make_directory(at: impl std::os::fd::AsFd, path: &Path, mode: u32) -> io::Result<()> {
+/// `false` if it was there.
+fn make_directory(at: impl std::os::fd::AsFd, path: &Path, mode: u32) -> io::Result<bool> {
     let mode = Mode::from_raw_mode(mode);
     match rustix::fs::mkdirat(&at, path, mode) {
         // The umask took bits away.
-        Ok(()) => Ok(rustix::fs::chmodat(&at, path, mode, AtFlags::empty())?),
-        Err(Errno::EXIST) => Ok(()),
+        Ok(()) => {
+            rustix::fs::chmodat(&at, path, mode, AtFlags::empty())?;
+            Ok(true)
+        }
+        Err(Errno::EXIST) => Ok(false),
         Err(error) => Err(error.into()),
     }
 }

@@ -9,7 +9,7 @@ use std::task::{Poll, Waker};
 use std::thread;
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::layout;
@@ -43,12 +43,18 @@ impl Trigger {
     ///
     /// # Errors
     ///
-    /// It cannot be opened, or the system has no room for a thread.
+    /// It cannot be opened or is no FIFO, or the system has no room for a thread.
     pub fn open(root: impl AsRef<Path>) -> io::Result<Self> {
         let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let path = root.as_ref().join(layout::TRIGGER);
+        let fifo = rustix::fs::open(&path, flags, Mode::empty())?;
+        // Anything else, as some ways to copy a queue make it, would always seem to be pulled.
+        if FileType::from_raw_mode(rustix::fs::fstat(&fifo)?.st_mode) != FileType::Fifo {
+            let words = format!("{} is no FIFO: remove it", path.display());
+            return Err(io::Error::other(words));
+        }
         let shared = Arc::new(Shared {
-            fifo: rustix::fs::open(path, flags, Mode::empty())?,
+            fifo,
             state: Mutex::default(),
         });
         let watched = Arc::clone(&shared);
