@@ -260,7 +260,7 @@ impl Machine for Session {
     }
 
     fn handle_deadline(&mut self, now: Instant) {
-        if self.deadline().is_some_and(|deadline| now >= deadline) {
+        if !self.is_closed() && self.deadline().is_some_and(|deadline| now >= deadline) {
             self.phase = Phase::Over(End::TimedOut);
         }
     }
@@ -292,8 +292,8 @@ impl Machine for Session {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        self.deadline
-            .filter(|_| !self.phase.is_asking() && !self.is_closed())
+        // A session that is over has one too: its last words are not to be sent for ever to a client that takes none.
+        self.deadline.filter(|_| !self.phase.is_asking())
     }
 
     fn is_closed(&self) -> bool {

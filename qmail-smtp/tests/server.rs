@@ -445,6 +445,41 @@ fn too_many_errors_end_the_session() {
 }
 
 #[test]
+fn trying_out_names_ends_the_session() {
+    let mut config = config();
+    config.errors_max = 1;
+    config.idle_commands_max = 3;
+    let names = "RCPT TO:<nobody@b>\r\n".repeat(5);
+    assert_snapshot!(converse(config, &["MAIL FROM:<>\r\nRCPT TO:<a@b>\r\nRCPT TO:<a@b>\r\n", &names]), @r#"
+    S: 220 mx.example.org ESMTP
+    C: MAIL FROM:<>
+    C: RCPT TO:<a@b>
+    C: RCPT TO:<a@b>
+       MAIL <>
+       RCPT <a@b>
+       RCPT <a@b>
+    S: 250 2.1.0 ok
+    S: 250 2.1.5 ok
+    S: 250 2.1.5 ok
+    C: RCPT TO:<nobody@b>
+    C: RCPT TO:<nobody@b>
+    C: RCPT TO:<nobody@b>
+    C: RCPT TO:<nobody@b>
+    C: RCPT TO:<nobody@b>
+       RCPT <nobody@b>
+       RCPT <nobody@b>
+       RCPT <nobody@b>
+       RCPT <nobody@b>
+       closed: TooManyErrors
+    S: 550 5.1.1 no such mailbox
+    S: 550 5.1.1 no such mailbox
+    S: 550 5.1.1 no such mailbox
+    S: 550 5.1.1 no such mailbox
+    S: 421 4.7.0 too many errors
+    "#);
+}
+
+#[test]
 fn a_bare_line_feed_ends_everything() {
     for end in [
         "hello\n.\r\n",

@@ -160,6 +160,26 @@ async fn a_client_that_is_gone_stops_a_message() {
 }
 
 #[tokio::test]
+async fn a_client_that_does_not_take_the_last_words_is_not_waited_for() {
+    let config = Config {
+        idle: std::time::Duration::from_millis(200),
+        ..Config::default()
+    };
+    let session = Session::new(config.into(), Greeting::Plain, Instant::now());
+    let maildrops = MemoryMaildrops::default();
+    // There is room for the greeting, and not for the goodbye.
+    let (mut client, server) = duplex(8);
+    let (served, ()) = tokio::join!(
+        timeout(
+            std::time::Duration::from_secs(20),
+            serve(session, server, Instant::now, &Passwords, &maildrops)
+        ),
+        async { client.write_all(b"QUIT\r\n").await.expect("room") }
+    );
+    assert_eq!(served.expect("an end").end, End::Quit);
+}
+
+#[tokio::test]
 async fn a_login_fails_for_a_reason() {
     let none = MemoryMaildrops::default();
     let (served, output) = served(

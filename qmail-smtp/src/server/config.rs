@@ -35,8 +35,9 @@ pub struct Config {
     /// Most commands in one session that the machine refuses by itself (unknown, malformed, out of order). One more is
     /// answered with 421 4.7.0 and ends the session. What the owner refuses does not count. Default: 50.
     pub errors_max: u32,
-    /// Most commands other than RCPT and DATA since the session's start or its last accepted message. Each one beyond is
-    /// executed, but counts as an error. Default: 1000.
+    /// Most commands that bring no mail since the session's start or its last accepted message: all but DATA and the RCPTs
+    /// that the owner accepts, so that nobody tries out names for ever. Each one beyond is executed, but counts as an
+    /// error. Default: 1000.
     pub idle_commands_max: u32,
     /// How many lines beginning with `Received` or `Delivered` in a message's header make it a loop: so many give
     /// 554 5.4.6 at its end; 0 is as 1. Default: 100, as qmail-smtpd(8).

@@ -197,6 +197,8 @@ impl Session {
             let recipient = instead.unwrap_or(recipient);
             transaction.octets += recipient.as_bytes().len();
             transaction.envelope.recipients.push(recipient);
+        } else {
+            self.count_idle_command();
         }
         self.resume();
     }
@@ -274,10 +276,7 @@ impl Session {
     fn execute(&mut self, line: &[u8]) {
         let command = command::command(line);
         if !matches!(command, Command::Rcpt(_) | Command::Data | Command::Quit) {
-            self.idle_commands = self.idle_commands.saturating_add(1);
-            if self.idle_commands > self.config.idle_commands_max {
-                self.count_error();
-            }
+            self.count_idle_command();
             if self.is_closed() {
                 return;
             }
@@ -446,6 +445,13 @@ impl Session {
             ArgumentError::BadParameter => self.refuse(&replies::bad_parameter()),
             // The size is the message's fault, not the client's.
             ArgumentError::TooLarge => self.reply(&replies::too_large()),
+        }
+    }
+
+    fn count_idle_command(&mut self) {
+        self.idle_commands = self.idle_commands.saturating_add(1);
+        if self.idle_commands > self.config.idle_commands_max {
+            self.count_error();
         }
     }
 
