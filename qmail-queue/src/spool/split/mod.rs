@@ -6,7 +6,7 @@
 //! | state | mess | intd | todo | info | local, remote | bounce |
 //! |---|---|---|---|---|---|---|
 //! | being written | yes | maybe | | | | |
-//! | accepted | yes | maybe | yes | maybe | maybe | |
+//! | accepted | yes | maybe | yes | maybe | maybe | maybe |
 //! | routed | yes | maybe, after a crash | | yes | one for each open channel | maybe |
 //! | forgotten, to be swept up | yes | maybe | | | maybe | maybe |
 
