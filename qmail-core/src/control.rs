@@ -151,6 +151,9 @@ pub enum Problem {
     /// The file is refused (users/assign).
     #[error("not seven colons; write =LOCAL:USER:UID:GID:HOME:DASH:EXT:")]
     BadAssignment,
+    /// The value would be another one than it seems, and never match.
+    #[error("control character; write printable text, in lines that end in LF alone")]
+    ControlCharacter,
     /// The port is ignored, 25 is used.
     #[error("port is no number from 1 to 65535, using 25; write HOST:RELAY:PORT")]
     BadPort,

@@ -40,6 +40,9 @@ pub trait Machine {
     fn poll_transmit(&mut self, sink: &mut Vec<u8>) -> bool;
 
     /// When to call [`handle_deadline`](Machine::handle_deadline) if nothing else happens.
+    ///
+    /// Sending takes no longer than until then either. So a machine that is closed has one too, as long as it has last words
+    /// to transmit: otherwise a peer that does not take them would hold the connection for ever.
     fn deadline(&self) -> Option<Instant>;
 
     /// Whether the conversation is over: send what is left to transmit, then close.

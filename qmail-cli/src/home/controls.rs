@@ -418,6 +418,16 @@ mod tests {
                 "smtproutes, line 1, `a:b:c`: port is no number from 1 to 65535, using 25; write HOST:RELAY:PORT, or remove the file for the default",
             ),
             (
+                "locals",
+                "a.example\n# b\r\nb.example\r\n",
+                "locals, line 3, `b.example\\x0d`: control character; write printable text, in lines that end in LF alone, or remove the file for the default",
+            ),
+            (
+                "helohost",
+                "a\0b\n",
+                "helohost, line 1, `a\\x00b`: control character; write printable text, in lines that end in LF alone, or remove the file for the default",
+            ),
+            (
                 "me",
                 "\n",
                 "me, ``: write the name of this host, such as mail.example.org",

@@ -63,8 +63,27 @@ impl Directory {
         self.path.join(name)
     }
 
-    /// The whole file.
+    /// The whole file, of lines of text.
+    ///
+    /// A CR or another control character in a line that counts is an error: a name with it would match nothing, though it
+    /// looks as it should (a file that was written elsewhere, with lines that end in CR LF), or would be said to others.
     pub(crate) fn file(&self, name: &str) -> Result<Option<Vec<u8>>, ControlError> {
+        let Some(file) = self.octets(name)? else {
+            return Ok(None);
+        };
+        let control = |&octet: &u8| (octet < b' ' && octet != b'\t') || octet == 0x7f;
+        let garbled = control::list(&file).find(|line| line.octets.iter().any(control));
+        match garbled {
+            None => Ok(Some(file)),
+            Some(line) => Err(ControlError::Value {
+                path: self.path(name),
+                warning: Warning::new(line.number, line.octets, Problem::ControlCharacter),
+            }),
+        }
+    }
+
+    /// The whole file, whatever it holds.
+    fn octets(&self, name: &str) -> Result<Option<Vec<u8>>, ControlError> {
         let path = self.path(name);
         let mut octets = Vec::new();
         let read = File::open(&path)
@@ -141,7 +160,7 @@ impl Directory {
 
     /// A constant database.
     pub(crate) fn cdb(&self, name: &str) -> Result<Option<Cdb<Bytes>>, ControlError> {
-        let Some(file) = self.file(name)? else {
+        let Some(file) = self.octets(name)? else {
             return Ok(None);
         };
         Cdb::new(Bytes::from(file))
