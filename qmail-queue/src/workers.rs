@@ -40,7 +40,7 @@ struct State {
 impl Workers {
     /// `count` threads, at least one.
     ///
-    /// For a disk about 8 do, however many processors there are: creating a file waits while the file system writes its
+    /// For a disk about 8 do, however many processors there are: creating a file may wait while the file system writes its
     /// journal, and files that wait together go on together.
     ///
     /// # Errors

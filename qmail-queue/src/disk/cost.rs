@@ -32,7 +32,7 @@ impl Costs {
     pub(super) const fn new() -> Self {
         Self {
             whole: Duration::from_micros(200),
-            each: Duration::from_micros(120),
+            each: Duration::from_micros(60),
             spent: Duration::ZERO,
         }
     }

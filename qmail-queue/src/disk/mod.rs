@@ -3,6 +3,7 @@
 //! They block. A spool runs them on its [`Workers`](crate::Workers): threads in a program, the caller itself in a simulation.
 
 mod cost;
+mod each;
 mod real;
 #[cfg(any(test, feature = "sim"))]
 mod sim;

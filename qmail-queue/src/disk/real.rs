@@ -16,6 +16,7 @@ use std::time::{Duration, Instant, SystemTime};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timespec, Timestamps};
 
 use super::cost::{Costs, Way};
+use super::each::{Object, SyncEach};
 use super::{Disk, DiskFile, Stat};
 
 /// Directories that are kept open; more are opened at each use. The split-directory spool has 97.
@@ -23,18 +24,18 @@ const DIRECTORIES_MAX: usize = 256;
 
 /// Files of a directory on the system's disk.
 ///
-/// A batch is synced either by one `syncfs` (on ext4 and btrfs, from Linux 5.8 on, which reports errors by it) or by `fsync` on
-/// each file and directory, whichever is cheaper just now; a single file or directory is always synced by itself. After the
+/// A batch is synced either by one `syncfs` (on ext4 and btrfs, from Linux 5.8 on, which reports errors by it) or by an `fsync`
+/// on each file and directory, several at a time, whichever is cheaper just now; a single file or directory is always synced by itself. After the
 /// first error the disk goes on with `fsync` for good: it reports a lost write to whoever has the file open, while a `syncfs`
 /// tells only the first who asks. It does so too once a directory turns out to be on another file system than the root, as
 /// one that is mounted there or linked to.
-#[derive(Debug)]
 pub struct RealDisk {
     root: Arc<OwnedFd>,
     /// The file system that the root is on.
     device: u64,
     directories: RwLock<HashMap<PathBuf, Arc<OwnedFd>>>,
     whole: Mutex<Whole>,
+    each: SyncEach,
 }
 
 /// How the file system as a whole is synced. Behind a lock, because an error that one `syncfs` takes is not told to another
@@ -62,6 +63,7 @@ impl RealDisk {
             }),
             root: Arc::new(root),
             directories: RwLock::default(),
+            each: SyncEach::default(),
         })
     }
 
@@ -107,53 +109,33 @@ impl RealDisk {
         Ok((self.directory(parent)?, Path::new(name)))
     }
 
-    fn sync_each(files: &[&RealFile], directories: &[Arc<OwnedFd>]) -> io::Result<()> {
-        for file in files {
-            // Times are part of a new file (the birth of a message is one), not of a mark in an old one.
-            if file.created {
-                file.file.sync_all()?;
-            } else {
-                file.file.sync_data()?;
-            }
+    fn sync_batch(&self, objects: Vec<Object>) -> io::Result<()> {
+        if objects.len() <= 1 {
+            return self.each.sync(objects);
         }
-        for directory in directories {
-            rustix::fs::fsync(&**directory)?;
-        }
-        Ok(())
-    }
-
-    fn sync_batch(&self, files: &[&RealFile], directories: &[Arc<OwnedFd>]) -> io::Result<()> {
-        let objects = u32::try_from(files.len() + directories.len()).unwrap_or(u32::MAX);
-        if objects <= 1 {
-            return Self::sync_each(files, directories);
-        }
+        let count = u32::try_from(objects.len()).unwrap_or(u32::MAX);
         let mut whole = self.whole();
         let way = if whole.reliable {
-            whole.costs.choose(objects)
+            whole.costs.choose(count)
         } else {
             Way::Each
         };
         let start = now();
-        match way {
-            Way::Whole => {
-                if let Err(error) = syncfs(&self.root) {
-                    whole.reliable = false;
-                    return Err(error);
-                }
-            }
+        let result = match way {
+            Way::Whole => syncfs(&self.root),
             Way::Each => {
                 // Others need not wait for this.
                 drop(whole);
-                let result = Self::sync_each(files, directories);
+                let result = self.each.sync(objects);
                 whole = self.whole();
-                if let Err(error) = result {
-                    whole.reliable = false;
-                    return Err(error);
-                }
+                result
             }
+        };
+        match result {
+            Ok(()) => whole.costs.learn(way, count, now() - start),
+            Err(_) => whole.reliable = false,
         }
-        whole.costs.learn(way, objects, now() - start);
-        Ok(())
+        result
     }
 }
 
@@ -176,7 +158,7 @@ impl Disk for RealDisk {
             return Err(error.into());
         }
         Ok(Box::new(RealFile {
-            file: fd.into(),
+            file: Arc::new(fd.into()),
             created: true,
         }))
     }
@@ -188,7 +170,7 @@ impl Disk for RealDisk {
         let flags = FILE_FLAGS | OFlags::NONBLOCK | access;
         let fd = rustix::fs::openat(&*directory, name, flags, Mode::empty())?;
         Ok(Box::new(RealFile {
-            file: fd.into(),
+            file: Arc::new(fd.into()),
             created: false,
         }))
     }
@@ -264,25 +246,33 @@ impl Disk for RealDisk {
     }
 
     fn sync(&self, files: &[&dyn DiskFile], directories: &[&Path]) -> io::Result<()> {
-        let files: Vec<&RealFile> = files
+        let files = files.iter().map(|file| {
+            let own = file.as_any().downcast_ref::<RealFile>();
+            own.map(RealFile::object)
+                .ok_or_else(|| io::Error::other("a file of another disk"))
+        });
+        let directories = directories
             .iter()
-            .map(|file| {
-                let own = file.as_any().downcast_ref();
-                own.ok_or_else(|| io::Error::other("a file of another disk"))
-            })
-            .collect::<io::Result<_>>()?;
-        let directories: Vec<Arc<OwnedFd>> = directories
-            .iter()
-            .map(|path| self.directory(path))
-            .collect::<io::Result<_>>()?;
-        self.sync_batch(&files, &directories)
+            .map(|path| self.directory(path).map(Object::Directory));
+        self.sync_batch(files.chain(directories).collect::<io::Result<_>>()?)
     }
 }
 
 struct RealFile {
-    file: File,
+    file: Arc<File>,
     /// Made through this handle, as against opened.
     created: bool,
+}
+
+impl RealFile {
+    fn object(&self) -> Object {
+        let file = Arc::clone(&self.file);
+        if self.created {
+            Object::File(file)
+        } else {
+            Object::Content(file)
+        }
+    }
 }
 
 impl DiskFile for RealFile {
@@ -304,11 +294,11 @@ impl DiskFile for RealFile {
     }
 
     fn stat(&self) -> io::Result<Stat> {
-        Ok(known_of(&rustix::fs::fstat(&self.file)?))
+        Ok(known_of(&rustix::fs::fstat(&*self.file)?))
     }
 
     fn set_times(&self, time: SystemTime) -> io::Result<()> {
-        Ok(rustix::fs::futimens(&self.file, &timestamps(time))?)
+        Ok(rustix::fs::futimens(&*self.file, &timestamps(time))?)
     }
 
     fn as_any(&self) -> &dyn std::any::Any {
