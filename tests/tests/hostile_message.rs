@@ -209,7 +209,7 @@ fn hostile_headers_do_no_harm() {
         check(id, &ran);
         match id {
             "HDR-unterminated-comment" | "HDR-nested-groups" => {
-                assert_eq!(ran.exit, Some(100), "{id}")
+                assert_eq!(ran.exit, Some(100), "{id}");
             }
             "HDR-million-addresses" => assert_eq!(ran.recipients().len(), MILLION),
             "HDR-fold-storm" => assert_eq!(ran.recipients().len(), MILLION + 1),
@@ -221,7 +221,7 @@ fn hostile_headers_do_no_harm() {
                 );
             }
             "HDR-colon-space-name" | "HDR-no-blank-line" => {
-                assert_eq!(ran.recipients(), ["a@b.test"], "{id}")
+                assert_eq!(ran.recipients(), ["a@b.test"], "{id}");
             }
             "HDR-empty-input" => assert!(ran.message().contains("\nMessage-ID: <")),
             "HDR-resent-set" => {
