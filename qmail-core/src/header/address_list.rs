@@ -66,6 +66,8 @@ pub fn rewrite(
     sink: &mut Vec<u8>,
     each: impl FnMut(&[u8]),
 ) -> Result<(), ListError> {
+    // What is completed and spaced grows a little.
+    sink.reserve(value.len() + value.len() / 8);
     let mut list = List {
         writer: Writer::new(sink),
         qualifier,
@@ -75,12 +77,13 @@ pub fn rewrite(
         comments: Vec::new(),
         envelope: Vec::new(),
         in_group: false,
+        in_angle: false,
         // The list begins as an element does: without a comma in front.
         complete: false,
     };
-    let mut tokens = Lexer::new(value, Grammar::Strict);
-    while let Some(token) = tokens.next() {
-        list.token(token?, &mut tokens)?;
+    let mut tokens = Lexer::dotted(value, Grammar::Strict);
+    for token in &mut tokens {
+        list.token(token?)?;
     }
     list.finish()
 }
@@ -95,17 +98,25 @@ struct List<'a, 's, F> {
     comments: Vec<Token<'a>>,
     envelope: Vec<u8>,
     in_group: bool,
+    in_angle: bool,
     /// The element is an address already: what follows, but for comments, is another one.
     complete: bool,
 }
 
 impl<'a, F: FnMut(&[u8])> List<'a, '_, F> {
-    fn token(&mut self, token: Token<'a>, tokens: &mut Lexer<'a>) -> Result<(), ListError> {
+    /// Takes the next token. There is one place that calls this, so that a token stays in registers.
+    #[inline(always)]
+    fn token(&mut self, token: Token<'a>) -> Result<(), ListError> {
+        if self.in_angle {
+            return self.token_in_angle(token);
+        }
         match token.kind {
             Kind::Comment if self.complete && self.run.is_empty() => self.writer.token(&token),
             Kind::Left => {
                 self.begin();
-                self.angle(tokens)?;
+                self.phrase();
+                self.writer.token(&token);
+                self.in_angle = true;
             }
             Kind::Right => return Err(ListError::AngleBracket),
             Kind::Comma => {
@@ -144,6 +155,9 @@ impl<'a, F: FnMut(&[u8])> List<'a, '_, F> {
 
     fn finish(mut self) -> Result<(), ListError> {
         self.flush()?;
+        if self.in_angle {
+            return Err(ListError::AngleBracket);
+        }
         if self.in_group {
             return Err(ListError::Group);
         }
@@ -171,28 +185,36 @@ impl<'a, F: FnMut(&[u8])> List<'a, '_, F> {
         }
     }
 
-    /// From `<` to `>`.
-    fn angle(&mut self, tokens: &mut Lexer<'a>) -> Result<(), ListError> {
-        self.phrase();
-        self.writer.token(&Token::special(Kind::Left));
-        loop {
-            let token = tokens.next().ok_or(ListError::AngleBracket)??;
-            match token.kind {
-                Kind::Right => break,
-                Kind::Left => return Err(ListError::AngleBracket),
-                Kind::Comment => self.comments.push(token),
-                _ => self.address.push(token),
+    /// What stands between `<` and `>` is one address.
+    #[inline(always)]
+    fn token_in_angle(&mut self, token: Token<'a>) -> Result<(), ListError> {
+        match token.kind {
+            Kind::Right => {
+                self.address(true)?;
+                self.writer.token(&token);
+                self.in_angle = false;
+                self.complete = true;
             }
+            Kind::Left => return Err(ListError::AngleBracket),
+            Kind::Comment => self.comments.push(token),
+            _ => self.address.push(token),
         }
-        self.address(true)?;
-        self.writer.token(&Token::special(Kind::Right));
-        self.complete = true;
         Ok(())
     }
 
     /// Takes the run for addresses, one or, old-style, several: a word that follows a word starts another.
     fn flush(&mut self) -> Result<(), ListError> {
         if self.run.is_empty() {
+            return Ok(());
+        }
+        if let [local, at, domain, ref comments @ ..] = self.run[..]
+            && comments.iter().all(|token| token.kind == Kind::Comment)
+            && self.simple_address([local, at, domain])
+        {
+            for comment in self.run.drain(..).skip(3) {
+                self.writer.token(&comment);
+            }
+            self.complete = true;
             return Ok(());
         }
         let mut after_word = false;
@@ -215,8 +237,37 @@ impl<'a, F: FnMut(&[u8])> List<'a, '_, F> {
         self.address(false)
     }
 
+    /// Reports and writes an address of the kind that most are: complete, with nothing to be quoted. `false` if it is of
+    /// another kind.
+    fn simple_address(&mut self, [local, at, domain]: [Token<'a>; 3]) -> bool {
+        if (local.kind, at.kind, domain.kind) != (Kind::Atom, Kind::At, Kind::Atom) {
+            return false;
+        }
+        let (Some(user), Some(host)) = (local.plain(), domain.plain()) else {
+            return false;
+        };
+        // What ends in a plus, or has no dot, is to be completed.
+        if host.last() == Some(&b'+') || !host.contains(&b'.') {
+            return false;
+        }
+        self.envelope.clear();
+        self.envelope.extend_from_slice(user);
+        self.envelope.push(b'@');
+        self.envelope.extend_from_slice(host);
+        (self.each)(&self.envelope);
+        self.writer.element(&self.envelope);
+        true
+    }
+
     /// Completes, reports and writes the address at hand, and its comments.
     fn address(&mut self, angle: bool) -> Result<(), ListError> {
+        if let [local, at, domain] = self.address[..]
+            && self.comments.is_empty()
+            && self.simple_address([local, at, domain])
+        {
+            self.address.clear();
+            return Ok(());
+        }
         let was_empty = self.address.is_empty();
         self.qualifier.complete(&mut self.address);
         let is_part =
@@ -242,12 +293,25 @@ impl<'a, F: FnMut(&[u8])> List<'a, '_, F> {
 
 fn write_envelope(address: &[Token<'_>], sink: &mut Vec<u8>) -> Result<(), ListError> {
     address.iter().for_each(|token| token.write_value(sink));
-    // Two needles and one: memchr has no more than three.
+    if address.iter().all(|token| token.plain().is_some()) {
+        return Ok(());
+    }
     match memchr::memchr3(b'\r', b'\n', 0, sink) {
         Some(_) => Err(ListError::ControlOctet),
         None => Ok(()),
     }
 }
+
+/// What stands where a line is folded.
+const FOLD: &[u8; 3] = b"\n  ";
+
+/// Sets of kinds, a bit for each.
+const ANY: u32 = u32::MAX;
+const LEFT: u32 = 1 << Kind::Left as u32;
+const WORDLIKE: u32 = 1 << Kind::Atom as u32
+    | 1 << Kind::Quoted as u32
+    | 1 << Kind::Literal as u32
+    | 1 << Kind::Comment as u32;
 
 /// Writes tokens with the blanks that belong between them, and folds behind commas.
 pub(crate) struct Writer<'s> {
@@ -283,17 +347,24 @@ impl<'s> Writer<'s> {
 
     pub(crate) fn token(&mut self, token: &Token<'_>) {
         self.space(token.kind);
-        token.write_header(self.sink);
+        match token.plain() {
+            Some(atom) if token.kind == Kind::Atom => self.sink.extend_from_slice(atom),
+            _ => token.write_header(self.sink),
+        }
     }
 
     /// One space after `:` and `,`, before `<`, and between words and comments; none elsewhere.
+    #[inline(always)]
     fn space(&mut self, next: Kind) {
-        self.write_commas();
-        let wordlike = |kind: Kind| kind.is_word() || kind == Kind::Comment;
-        if matches!(self.previous, Kind::Colon | Kind::Comma)
-            || next == Kind::Left
-            || (wordlike(self.previous) && wordlike(next))
-        {
+        if self.commas_due > 0 {
+            self.write_commas();
+        }
+        let before = match self.previous {
+            Kind::Colon | Kind::Comma => ANY,
+            Kind::Atom | Kind::Quoted | Kind::Literal | Kind::Comment => WORDLIKE | LEFT,
+            _ => LEFT,
+        };
+        if before >> next as u32 & 1 == 1 {
             self.sink.push(b' ');
         }
         self.previous = next;
@@ -378,7 +449,12 @@ impl<'s> Writer<'s> {
         if fits || self.first || self.sink.get(self.element) != Some(&b' ') {
             return;
         }
-        self.sink.splice(self.element..=self.element, *b"\n  ");
+        // Of the blank in front a line end and two blanks are made.
+        let moved = self.element + FOLD.len();
+        let end = self.sink.len();
+        self.sink.extend_from_slice(&FOLD[1..]);
+        self.sink.copy_within(self.element + 1..end, moved);
+        self.sink[self.element..moved].copy_from_slice(FOLD);
         self.line = self.element + 1;
     }
 }

@@ -38,7 +38,7 @@ impl Mailbox {
 pub fn read(value: &[u8], mailboxes: &mut Vec<Mailbox>) {
     let mut element = Vec::new();
     let mut open_angle = false;
-    for token in Lexer::new(value, Grammar::Lenient).map_while(Result::ok) {
+    for token in Lexer::dotted(value, Grammar::Lenient).map_while(Result::ok) {
         match token.kind {
             // Commas in angle brackets belong to a source route.
             Kind::Comma | Kind::Semicolon if !open_angle => {
@@ -55,12 +55,16 @@ pub fn read(value: &[u8], mailboxes: &mut Vec<Mailbox>) {
     read_element(&element, mailboxes);
 }
 
+/// Room for most addresses.
+const ADDRESS_OCTETS: usize = 32;
+
 /// Reads what stands between two separators, from right to left: what an address is shows at its end.
 fn read_element(tokens: &[Token<'_>], mailboxes: &mut Vec<Mailbox>) {
     let start = mailboxes.len();
     let mut reader = Reader {
         mailboxes,
-        address: None,
+        address: Vec::new(),
+        in_address: false,
         has_at: false,
         beside: Vec::new(),
         word_allowed: true,
@@ -119,7 +123,9 @@ fn is_separator(kind: Kind) -> bool {
 struct Reader<'m, 't> {
     mailboxes: &'m mut Vec<Mailbox>,
     /// Tokens of the address, last first.
-    address: Option<Vec<Token<'t>>>,
+    address: Vec<Token<'t>>,
+    /// There is an address, even if it has no tokens.
+    in_address: bool,
     has_at: bool,
     /// Tokens that go into the name, last first.
     beside: Vec<Token<'t>>,
@@ -129,12 +135,13 @@ struct Reader<'m, 't> {
 impl<'t> Reader<'_, 't> {
     fn push(&mut self, token: Token<'t>) {
         self.has_at |= token.kind == Kind::At;
-        self.address.get_or_insert_default().push(token);
+        self.in_address = true;
+        self.address.push(token);
     }
 
     /// From `>` to the left, up to `<`. Gives what is left of that.
     fn angle<'a>(&mut self, tokens: &'a [Token<'t>]) -> &'a [Token<'t>] {
-        self.address = Some(Vec::new());
+        self.in_address = true;
         let mut rest = tokens;
         let mut in_route = false;
         while let Some((token, before)) = rest.split_last() {
@@ -152,21 +159,24 @@ impl<'t> Reader<'_, 't> {
     }
 
     fn finish(&mut self) {
-        let Some(tokens) = self.address.take() else {
+        if !std::mem::take(&mut self.in_address) {
             return;
-        };
-        let mut address = Vec::new();
-        tokens
-            .iter()
-            .rev()
-            .for_each(|token| token.write_value(&mut address));
-        if !self.has_at && !tokens.is_empty() {
-            address.push(b'@');
         }
-        self.has_at = false;
         // `@host` has no local part, not even the empty one of `""@host`: it is nobody.
-        if tokens.last().is_some_and(|token| token.kind == Kind::At) {
+        let nobody = self
+            .address
+            .last()
+            .is_some_and(|token| token.kind == Kind::At);
+        let has_at = std::mem::take(&mut self.has_at);
+        let mut address = Vec::with_capacity(ADDRESS_OCTETS);
+        for token in self.address.drain(..).rev() {
+            token.write_value(&mut address);
+        }
+        if nobody {
             return;
+        }
+        if !has_at && !address.is_empty() {
+            address.push(b'@');
         }
         let name = self.name();
         self.mailboxes.push(Mailbox {
@@ -188,6 +198,9 @@ impl<'t> Reader<'_, 't> {
 
     /// The text of the tokens beside the address, with single blanks.
     fn name(&mut self) -> Option<Vec<u8>> {
+        if self.beside.is_empty() {
+            return None;
+        }
         let mut text = Vec::new();
         for token in self.beside.drain(..).rev() {
             match token.kind {

@@ -75,7 +75,7 @@ impl Qualifier {
             .iter()
             .rev()
             .take_while(|token| token.kind != Kind::At)
-            .any(|token| matches!(token.kind, Kind::Dot | Kind::Literal));
+            .any(|token| matches!(token.kind, Kind::Dot | Kind::Literal) || token.has_dot());
         if !has_domain {
             address.push(Token::special(Kind::Dot));
             push_host(address, &self.default_domain);
