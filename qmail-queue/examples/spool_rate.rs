@@ -1,7 +1,7 @@
 //! How many messages a second a disk makes durable, by itself and under the split-directory spool.
 //!
-//! `cargo run --release -p qmail-queue --example spool_rate -- DIRECTORY [SECONDS]` measures in a fresh directory below
-//! DIRECTORY, which it removes again. "raw" is the disk alone: batches of files of 2 KB, created and made durable by one
+//! `cargo run --release -p qmail-queue --example spool_rate -- [DIRECTORY [SECONDS]]` measures in a fresh directory below
+//! DIRECTORY (that for temporary files if none is named), which it removes again; SECONDS is for each figure, 0.2 if not given. "raw" is the disk alone: batches of files of 2 KB, created and made durable by one
 //! `syncfs` or by `fsync` on each and on their directory, one batch after the other. "spool" is accepted messages of 2 KB,
 //! each writer waiting for its yes before it goes on; "life" is accept, route, read and close. The files of a measurement stay
 //! until the end: ext4 is slow to create files where some were removed a moment ago.
@@ -13,7 +13,7 @@
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -29,13 +29,21 @@ const WORKERS: usize = 8;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
-    let (Some(directory), seconds) = (arguments.next(), arguments.next()) else {
-        eprintln!("usage: spool_rate DIRECTORY [SECONDS]");
-        return ExitCode::from(100);
+    let directory = arguments
+        .next()
+        .map_or_else(std::env::temp_dir, PathBuf::from);
+    let seconds = match arguments.next() {
+        None => Ok(0.2),
+        Some(text) => text.to_str().unwrap_or_default().parse::<f64>(),
     };
-    let seconds = seconds.and_then(|seconds| seconds.to_str()?.parse().ok());
-    let time = Duration::from_secs_f64(seconds.unwrap_or(1.0));
-    let root = Path::new(&directory).join(format!("spool_rate.{}", std::process::id()));
+    let time = match seconds.map(Duration::try_from_secs_f64) {
+        Ok(Ok(time)) => time,
+        _ => {
+            eprintln!("usage: spool_rate [DIRECTORY [SECONDS]]");
+            return ExitCode::from(100);
+        }
+    };
+    let root = directory.join(format!("spool_rate.{}", std::process::id()));
     let result = std::fs::create_dir(&root).and_then(|()| measure(&root, time));
     let removed = std::fs::remove_dir_all(&root);
     match result.and(removed) {
