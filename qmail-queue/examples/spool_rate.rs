@@ -36,12 +36,9 @@ fn main() -> ExitCode {
         None => Ok(0.2),
         Some(text) => text.to_str().unwrap_or_default().parse::<f64>(),
     };
-    let time = match seconds.map(Duration::try_from_secs_f64) {
-        Ok(Ok(time)) => time,
-        _ => {
-            eprintln!("usage: spool_rate [DIRECTORY [SECONDS]]");
-            return ExitCode::from(100);
-        }
+    let Ok(Ok(time)) = seconds.map(Duration::try_from_secs_f64) else {
+        eprintln!("usage: spool_rate [DIRECTORY [SECONDS]]");
+        return ExitCode::from(100);
     };
     let root = directory.join(format!("spool_rate.{}", std::process::id()));
     let result = std::fs::create_dir(&root).and_then(|()| measure(&root, time));
