@@ -141,7 +141,10 @@ def sink_receives_many():
             subprocess.run([program("smtp-source"), "-4", "-s", "20", "-m", "500", "-l", "2048", "-f", "s@client.test", "-t", "x@there.test", f"127.0.0.1:{w.smtp}"],
                            check=True, timeout=60)
             w.drained(60)
-            assert len(re.findall(r"^delivery \d+: success: ", w.log_text(), re.M)) == 500
+            # The log is written by a thread of its own, some time after the queue is empty.
+            success = r"^delivery \d+: success: "
+            w.wait_log(success, 500)
+            assert len(re.findall(success, w.log_text(), re.M)) == 500
 
 
 def sink_down_then_up():
