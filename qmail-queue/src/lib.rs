@@ -2,6 +2,7 @@
 //! deliveries.
 #![forbid(unsafe_code)]
 
+pub mod analog;
 mod clock;
 mod disk;
 mod engine;
