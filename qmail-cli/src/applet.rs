@@ -47,6 +47,7 @@ pub(crate) const APPLETS: &[Applet] = &[
     applets::tools822::RECEIVED,
     applets::links::APPLET,
     applets::conditions::BOUNCESAYING,
+    applets::log_reports::COLUMNT,
     applets::conditions::CONDREDIRECT,
     applets::fixcrio::FILTER,
     applets::predate::DATEMAIL,
@@ -62,6 +63,7 @@ pub(crate) const APPLETS: &[Applet] = &[
     applets::maildirserial::APPLET,
     applets::maildirserial::MAILDIRSMTP,
     applets::predate::MAILSUBJ,
+    applets::matchup::APPLET,
     applets::new_inject::APPLET,
     applets::forward_files::NEWALIASES,
     applets::forward_files::NEWINCLUDE,
@@ -102,6 +104,8 @@ pub(crate) const APPLETS: &[Applet] = &[
     applets::tcprules::TCPRULESCHECK,
     applets::tcpserver::TCPSERVER,
     applets::tcpserver::CHILD,
+    applets::log_filters::APPLET,
+    applets::log_reports::REPORTS,
 ];
 
 /// Runs the program that `argv` asks for.
