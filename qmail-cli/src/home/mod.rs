@@ -1,11 +1,15 @@
 //! The home of a mail system: `control/`, `users/`, `queue/` and more below one directory.
 
+mod catalog;
 mod controls;
 mod create;
 mod directory;
 
 use std::path::{Path, PathBuf};
 
+pub(crate) use catalog::{
+    CLASSIC as CLASSIC_CONTROLS, ControlFile, ControlKind, Fallback, OWN as OWN_CONTROLS,
+};
 pub(crate) use controls::{
     Controls, Pop3Controls, QueueControls, ReceiverControls, RemoteControls, SmtpControls,
 };
