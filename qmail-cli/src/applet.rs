@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::ExitCode;
 
+use crate::privilege::is_setuid;
 use crate::{applets, exit};
 
 /// One program of the multi-call binary. Its code is one file in `applets/`.
@@ -72,6 +73,7 @@ pub(crate) const APPLETS: &[Applet] = &[
     applets::forward_files::PRINTFORWARD,
     applets::forward_files::PRINTMAILLIST,
     applets::qbiff::APPLET,
+    applets::clean::APPLET,
     applets::getpw::APPLET,
     applets::inject::APPLET,
     applets::local::APPLET,
@@ -83,6 +85,7 @@ pub(crate) const APPLETS: &[Applet] = &[
     applets::qmqpc::APPLET,
     applets::qmtpd::QMQPD,
     applets::qmtpd::QMTPD,
+    applets::enqueue::APPLET,
     applets::remote::APPLET,
     applets::smtpd::APPLET,
     applets::tcpto::TCPOK,
@@ -126,6 +129,13 @@ pub fn applet_names() -> Vec<&'static str> {
 fn run(argv: Vec<OsString>) -> ExitCode {
     let mut arguments = argv.into_iter();
     let called = arguments.next().unwrap_or_default();
+    if is_setuid() {
+        // The caller chooses every name this binary goes by: rights that were given to qmail-queue are for that alone.
+        return (applets::enqueue::APPLET.run)(&Call {
+            name: applets::enqueue::APPLET.names[0],
+            arguments: arguments.collect(),
+        });
+    }
     if let Some((applet, name)) = by_link(&called) {
         return (applet.run)(&Call {
             name,

@@ -27,6 +27,7 @@ mod maildir_bounce;
 mod maildir_files;
 mod passwords;
 mod policy;
+mod privilege;
 mod queue_program;
 mod queue_submit;
 mod replace;
