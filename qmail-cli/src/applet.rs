@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::ExitCode;
 
+use crate::manual::Manual;
 use crate::privilege::is_setuid;
 use crate::{applets, exit};
 
@@ -48,6 +49,7 @@ pub(crate) const APPLETS: &[Applet] = &[
     applets::tools822::RECEIVED,
     applets::links::APPLET,
     applets::conditions::BOUNCESAYING,
+    applets::completions::APPLET,
     applets::conditions::CONDREDIRECT,
     applets::fixcrio::FILTER,
     applets::predate::DATEMAIL,
@@ -63,6 +65,7 @@ pub(crate) const APPLETS: &[Applet] = &[
     applets::maildirserial::APPLET,
     applets::maildirserial::MAILDIRSMTP,
     applets::predate::MAILSUBJ,
+    applets::manual::APPLET,
     applets::new_inject::APPLET,
     applets::forward_files::NEWALIASES,
     applets::forward_files::NEWINCLUDE,
@@ -137,10 +140,7 @@ fn run(argv: Vec<OsString>) -> ExitCode {
         });
     }
     if let Some((applet, name)) = by_link(&called) {
-        return (applet.run)(&Call {
-            name,
-            arguments: arguments.collect(),
-        });
+        return call(applet, name, arguments.collect());
     }
     let Some(wanted) = arguments.next() else {
         let _ = exit::fatal("qmail", &"which program? `qmail help` lists them", 0);
@@ -156,10 +156,7 @@ fn run(argv: Vec<OsString>) -> ExitCode {
             ExitCode::SUCCESS
         }
         _ => match by_command(&wanted) {
-            Some((applet, name)) => (applet.run)(&Call {
-                name,
-                arguments: arguments.collect(),
-            }),
+            Some((applet, name)) => call(applet, name, arguments.collect()),
             None => exit::fatal(
                 "qmail",
                 &format_args!(
@@ -170,6 +167,19 @@ fn run(argv: Vec<OsString>) -> ExitCode {
             ),
         },
     }
+}
+
+/// Runs a program, or shows its page if `--help` is all that is asked for: no classic program has another use for that.
+fn call(applet: &Applet, name: &'static str, arguments: Vec<OsString>) -> ExitCode {
+    if applet.kind == Kind::Classic
+        && arguments.len() == 1
+        && arguments[0] == "--help"
+        && let Some(manual) = Manual::written(name)
+    {
+        exit::print(&manual.text());
+        return ExitCode::SUCCESS;
+    }
+    (applet.run)(&Call { name, arguments })
 }
 
 /// The classic program that a link of this name is.

@@ -25,6 +25,7 @@ mod injection;
 mod log;
 mod maildir_bounce;
 mod maildir_files;
+mod manual;
 mod passwords;
 mod policy;
 mod privilege;
