@@ -56,8 +56,9 @@ mod tests {
     }
 
     fn put(root: &Path, id: MessageId) {
+        let disk = RealDisk::open(root).unwrap();
         for directory in [Directory::mess(id), Directory::Intd, Directory::Todo] {
-            std::fs::write(root.join(directory.file(id)), "x").unwrap();
+            disk.create(&directory.file(id), 0o644).unwrap();
         }
     }
 
@@ -87,9 +88,11 @@ mod tests {
         let (root, spool) = queue();
         let id = MessageId(13);
         put(root.path(), id);
-        std::fs::remove_file(root.path().join("todo/13")).unwrap();
+        let disk = RealDisk::open(root.path()).unwrap();
+        disk.unlink(Path::new("todo/13")).unwrap();
         std::fs::create_dir(root.path().join("todo/13")).unwrap();
         assert!(block_on(spool.clean(Request::Envelope(id))).is_err());
+        assert_eq!(left(root.path(), id), [true, false, true]);
         std::fs::create_dir(root.path().join("intd/13")).unwrap();
         assert!(block_on(spool.clean(Request::Text(id))).is_err());
         assert_eq!(left(root.path(), id), [true, true, true]);
