@@ -31,6 +31,19 @@ pub(crate) enum AccountError {
 }
 
 impl Account {
+    /// Whom a part of the mail system acts as: the classic user of this name. In a home of one's own, where there is no such user,
+    /// or where this process is not root and cannot become another, it is the current one.
+    pub(crate) fn acting(home: &Home, name: &str) -> Result<Self, AccountError> {
+        let current = Self {
+            uid: geteuid().as_raw(),
+            gid: getegid().as_raw(),
+        };
+        if home.is_own() && !geteuid().is_root() {
+            return Ok(current);
+        }
+        Ok(Self::classic(home, name)?.unwrap_or(current))
+    }
+
     /// One of the classic users, such as `qmailq`, if there is such a user. In a home of one's own there need not be.
     pub(crate) fn classic(home: &Home, name: &str) -> Result<Option<Self>, AccountError> {
         match user(name) {
