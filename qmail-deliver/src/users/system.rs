@@ -45,7 +45,9 @@ impl SystemUsers {
     /// The accounts cannot be asked now, or there is no alias user.
     pub fn find_local(&self, local_part: &[u8]) -> Result<User, UserError> {
         for (name, rest) in self.splits(local_part) {
-            if let Some(account) = account(name)?
+            // A name that is no UTF-8 is no account's.
+            if let Ok(name) = str::from_utf8(&name.to_ascii_lowercase())
+                && let Some(account) = account(name)?
                 && owns_its_home(&account)?
             {
                 let (dash, extension) = match rest {
@@ -55,8 +57,17 @@ impl SystemUsers {
                 return Ok(user(account, dash, extension));
             }
         }
-        let alias = account(self.alias.as_bytes())?.ok_or(UserError::NoAlias)?;
+        let alias = account(self.alias)?.ok_or(UserError::NoAlias)?;
         Ok(user(alias, b"-", local_part))
+    }
+
+    /// An account by its name, as it is written. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// The accounts cannot be asked now.
+    pub fn account(name: &str) -> Result<Option<User>, UserError> {
+        Ok(account(name)?.map(|account| user(account, b"", b"")))
     }
 
     /// The ways to split an address into an account name and a rest, longest name first.
@@ -90,15 +101,11 @@ fn user(account: Account, dash: &'static [u8], extension: &[u8]) -> User {
     }
 }
 
-fn account(name: &[u8]) -> Result<Option<Account>, UserError> {
-    // A name that is no UTF-8 is no account's.
-    let Ok(name) = String::from_utf8(name.to_ascii_lowercase()) else {
-        return Ok(None);
-    };
+fn account(name: &str) -> Result<Option<Account>, UserError> {
     if name.is_empty() || name.contains('\0') {
         return Ok(None);
     }
-    match Account::from_name(&name) {
+    match Account::from_name(name) {
         Ok(account) => Ok(account),
         // What some systems say of names that are not there.
         Err(Errno::ENOENT | Errno::ESRCH | Errno::EBADF | Errno::EPERM) => Ok(None),
