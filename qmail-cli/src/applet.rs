@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::manual::Manual;
+use crate::privilege::is_setuid;
 use crate::{applets, exit};
 
 /// One program of the multi-call binary. Its code is one file in `applets/`.
@@ -76,6 +77,7 @@ pub(crate) const APPLETS: &[Applet] = &[
     applets::forward_files::PRINTFORWARD,
     applets::forward_files::PRINTMAILLIST,
     applets::qbiff::APPLET,
+    applets::clean::APPLET,
     applets::getpw::APPLET,
     applets::inject::APPLET,
     applets::local::APPLET,
@@ -87,6 +89,7 @@ pub(crate) const APPLETS: &[Applet] = &[
     applets::qmqpc::APPLET,
     applets::qmtpd::QMQPD,
     applets::qmtpd::QMTPD,
+    applets::enqueue::APPLET,
     applets::remote::APPLET,
     applets::smtpd::APPLET,
     applets::tcpto::TCPOK,
@@ -130,6 +133,13 @@ pub fn applet_names() -> Vec<&'static str> {
 fn run(argv: Vec<OsString>) -> ExitCode {
     let mut arguments = argv.into_iter();
     let called = arguments.next().unwrap_or_default();
+    if is_setuid() {
+        // The caller chooses every name this binary goes by: rights that were given to qmail-queue are for that alone.
+        return (applets::enqueue::APPLET.run)(&Call {
+            name: applets::enqueue::APPLET.names[0],
+            arguments: arguments.collect(),
+        });
+    }
     if let Some((applet, name)) = by_link(&called) {
         return call(applet, name, arguments.collect());
     }

@@ -29,6 +29,7 @@ mod maildir_files;
 mod manual;
 mod passwords;
 mod policy;
+mod privilege;
 mod queue_program;
 mod queue_submit;
 mod replace;

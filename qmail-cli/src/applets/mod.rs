@@ -1,8 +1,10 @@
 //! The programs, one file each. The table that names them is in `applet.rs`.
 
+pub(crate) mod clean;
 pub(crate) mod completions;
 pub(crate) mod conditions;
 pub(crate) mod dot_forward;
+pub(crate) mod enqueue;
 pub(crate) mod fastforward;
 pub(crate) mod fixcrio;
 pub(crate) mod forward_files;
