@@ -115,11 +115,11 @@ impl Draft for QueueDraft {
         self.draft.write(chunk).await
     }
 
-    async fn commit(self: Box<Self>, envelope: Envelope) -> Result<Receipt, SubmitError> {
+    async fn commit(self: Box<Self>, mut envelope: Envelope) -> Result<Receipt, SubmitError> {
         let Self { draft, shared } = *self;
         let entry = draft.entry;
         let ticket = Ticket::new(&shared);
-        match draft.commit(&envelope).await {
+        match draft.commit(&mut envelope).await {
             Ok((committed, receipt)) => {
                 let incoming = Incoming {
                     envelope,

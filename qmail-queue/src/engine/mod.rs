@@ -165,7 +165,8 @@ impl Engine {
             Arc::clone(&parts.clock),
             config.pid,
             config.uid,
-        );
+        )
+        .with_extra_recipients(config.extra_recipients.as_slice());
         let (queue, shared) = Queue::new(intake);
         let bounces = match &parts.bounces {
             Some(bounces) => Arc::clone(bounces),
