@@ -59,6 +59,7 @@ pub(crate) const APPLETS: &[Applet] = &[
     applets::fixcrio::FIXCRIO,
     applets::conditions::FORWARD,
     applets::tools822::IFTOCC,
+    applets::install::APPLET,
     applets::maildir2mbox::APPLET,
     applets::maildirmake::APPLET,
     applets::maildirserial::MAILDIRQMTP,

@@ -22,6 +22,7 @@ mod exit;
 mod getopt;
 mod home;
 mod injection;
+mod install;
 mod log;
 mod maildir_bounce;
 mod maildir_files;

@@ -10,6 +10,7 @@ pub(crate) mod fixcrio;
 pub(crate) mod forward_files;
 pub(crate) mod getpw;
 pub(crate) mod inject;
+pub(crate) mod install;
 pub(crate) mod links;
 pub(crate) mod local;
 pub(crate) mod maildir2mbox;
