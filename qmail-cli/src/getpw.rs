@@ -63,7 +63,7 @@ impl Getpw {
                     command.gid(account.gid).uid(account.uid);
                 }
                 let said = ask(command).await.map_err(|_| outcome(NOT_RUN))?;
-                user(said?).ok_or_else(|| outcome(BUG))
+                user(&said?).ok_or_else(|| outcome(BUG))
             }
         }
     }
@@ -91,7 +91,7 @@ async fn ask(mut command: Command) -> io::Result<Result<Vec<u8>, Outcome>> {
 }
 
 /// user NUL uid NUL gid NUL home NUL dash NUL extension NUL.
-fn user(said: Vec<u8>) -> Option<User> {
+fn user(said: &[u8]) -> Option<User> {
     let mut fields = said.split(|&octet| octet == 0).map(<[u8]>::to_vec);
     let name = fields.next()?;
     let mut number = || std::str::from_utf8(&fields.next()?).ok()?.parse().ok();

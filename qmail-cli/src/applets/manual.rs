@@ -87,12 +87,28 @@ fn install(directory: &Path) -> ExitCode {
 pub(crate) fn write_all(directory: &Path) -> Result<usize, (PathBuf, io::Error)> {
     let pages = Manual::all();
     for manual in &pages {
-        let section = directory.join(format!("man{}", manual.section));
-        fs::create_dir_all(&section).map_err(|error| (section.clone(), error))?;
-        let path = section.join(format!("{}.{}", manual.name, manual.section));
-        fs::write(&path, manual.roff()).map_err(|error| (path, error))?;
+        let path = path_of(directory, manual);
+        let written = match path.parent() {
+            Some(section) => fs::create_dir_all(section),
+            None => Ok(()),
+        };
+        written
+            .and_then(|()| fs::write(&path, manual.roff()))
+            .map_err(|error| (path, error))?;
     }
     Ok(pages.len())
+}
+
+/// Whether all pages are there as [`write_all`] would write them.
+pub(crate) fn is_written(directory: &Path) -> bool {
+    Manual::all()
+        .iter()
+        .all(|manual| fs::read(path_of(directory, manual)).is_ok_and(|page| page == manual.roff()))
+}
+
+fn path_of(directory: &Path, manual: &Manual) -> PathBuf {
+    let Manual { name, section, .. } = manual;
+    directory.join(format!("man{section}/{name}.{section}"))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 pub(crate) mod clean;
 pub(crate) mod completions;
 pub(crate) mod conditions;
+pub(crate) mod doctor;
 pub(crate) mod dot_forward;
 pub(crate) mod enqueue;
 pub(crate) mod fastforward;
@@ -10,6 +11,7 @@ pub(crate) mod fixcrio;
 pub(crate) mod forward_files;
 pub(crate) mod getpw;
 pub(crate) mod inject;
+pub(crate) mod install;
 pub(crate) mod links;
 pub(crate) mod local;
 pub(crate) mod lspawn;
