@@ -16,9 +16,10 @@
 //! | read instruction files, choose among them | [`dot_qmail`] |
 //! | write messages in mbox format | [`mbox`] |
 //! | read alias files, expand aliases | [`alias`] |
-//! | understand the exit code of a queue program | [`QueueExit`] |
+//! | be a queue program: read its envelope; or run one: understand its exit code | [`EnvelopeReader`]; [`QueueExit`] |
 //! | frame octets for QMTP and QMQP | [`netstring`] |
 //! | be a place that mail is delivered to | [`Delivery`] |
+//! | run a program that delivers, and understand its end | [`ProgramEnd`] |
 //! | be a place that new mail is handed to | [`Submit`], [`Draft`] |
 //! | say who may log in | [`PasswordChecker`], [`Credentials`] |
 //! | hear a client prove who it is | [`sasl`] |
@@ -34,6 +35,7 @@ mod content;
 pub mod control;
 mod decimal;
 mod delivery;
+mod delivery_program;
 pub mod dot_qmail;
 mod envelope;
 mod escape;
@@ -46,6 +48,7 @@ mod outcome;
 mod password;
 #[cfg(feature = "tokio")]
 pub mod pump;
+mod queue_envelope;
 mod queue_exit;
 mod reply;
 pub mod route;
@@ -58,6 +61,7 @@ pub mod verp;
 pub use address::{ADDRESS_OCTETS_MAX, Address, AddressError, ReversePath};
 pub use content::{Body, CHUNK_OCTETS_MAX, Content, MemoryContent};
 pub use delivery::{Delivery, Destination, Job};
+pub use delivery_program::ProgramEnd;
 pub use envelope::Envelope;
 pub use escape::Escaped;
 pub use machine::{Machine, Question};
@@ -65,6 +69,7 @@ pub use outcome::{Outcome, REPORT_OCTETS_MAX, Report};
 pub use password::{
     Account, Credentials, LoginError, PasswordChecker, Secret, apop_digest, cram_md5_digest,
 };
+pub use queue_envelope::{ENVELOPE_OCTETS_MAX, EnvelopeError, EnvelopeReader, RECIPIENT_OCTETS};
 pub use queue_exit::{QueueExit, QueueFailure};
 pub use reply::{EnhancedStatus, Reply, ReplyStyle, StatusClass};
 pub use submit::{Draft, Origin, Receipt, Submit, SubmitError};

@@ -8,12 +8,19 @@ use qmail_queue::analog::Record;
 use crate::applet::{Applet, Call, Kind};
 use crate::{exit, log_input};
 
-pub(crate) const APPLET: Applet = Applet {
-    names: &["xqp", "xrecipient", "xsender"],
-    kind: Kind::Classic,
-    summary: "the lines of matchup about one message, recipient, sender",
-    run,
-};
+pub(crate) const XQP: Applet = applet(&["xqp"], "the lines of matchup about one message");
+pub(crate) const XRECIPIENT: Applet =
+    applet(&["xrecipient"], "the lines of matchup about one recipient");
+pub(crate) const XSENDER: Applet = applet(&["xsender"], "the lines of matchup about one sender");
+
+const fn applet(names: &'static [&'static str], summary: &'static str) -> Applet {
+    Applet {
+        names,
+        kind: Kind::Classic,
+        summary,
+        run,
+    }
+}
 
 fn run(call: &Call) -> ExitCode {
     let [wanted] = call.arguments.as_slice() else {

@@ -8,24 +8,26 @@ use qmail_queue::analog::{Distribution, Overall, Record, Report, Table, write_se
 use crate::applet::{Applet, Call, Kind};
 use crate::{exit, log_input};
 
-pub(crate) const REPORTS: Applet = Applet {
-    names: &[
-        "zddist",
-        "zdeferrals",
-        "zfailures",
-        "zoverall",
-        "zrecipients",
-        "zrhosts",
-        "zrxdelay",
-        "zsenders",
-        "zsendmail",
-        "zsuccesses",
-        "zsuids",
-    ],
-    kind: Kind::Classic,
-    summary: "a report of what matchup prints",
-    run: report,
-};
+pub(crate) const ZDDIST: Applet = applet(&["zddist"], "how long deliveries took, by percentage");
+pub(crate) const ZDEFERRALS: Applet = applet(&["zdeferrals"], "reasons for deferral");
+pub(crate) const ZFAILURES: Applet = applet(&["zfailures"], "reasons for failure");
+pub(crate) const ZOVERALL: Applet = applet(&["zoverall"], "sums over a log");
+pub(crate) const ZRECIPIENTS: Applet = applet(&["zrecipients"], "what each recipient got");
+pub(crate) const ZRHOSTS: Applet = applet(&["zrhosts"], "what each recipient host got");
+pub(crate) const ZRXDELAY: Applet = applet(&["zrxdelay"], "recipients that take long");
+pub(crate) const ZSENDERS: Applet = applet(&["zsenders"], "what each sender sent");
+pub(crate) const ZSENDMAIL: Applet = applet(&["zsendmail"], "a log as sendmail writes it");
+pub(crate) const ZSUCCESSES: Applet = applet(&["zsuccesses"], "reasons for success");
+pub(crate) const ZSUIDS: Applet = applet(&["zsuids"], "what each user sent");
+
+const fn applet(names: &'static [&'static str], summary: &'static str) -> Applet {
+    Applet {
+        names,
+        kind: Kind::Classic,
+        summary,
+        run: report,
+    }
+}
 
 pub(crate) const COLUMNT: Applet = Applet {
     names: &["columnt"],
