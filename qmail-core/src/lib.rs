@@ -20,6 +20,7 @@
 //! | frame octets for QMTP and QMQP | [`netstring`] |
 //! | be a place that mail is delivered to | [`Delivery`] |
 //! | be a place that new mail is handed to | [`Submit`], [`Draft`] |
+//! | log in elsewhere | [`sasl::client`] |
 //! | say who may log in | [`PasswordChecker`], [`Credentials`] |
 //!
 //! Everything is octets: mail is 8-bit, and no type here is a `String` where a peer chooses the content.
@@ -48,6 +49,7 @@ pub mod pump;
 mod queue_exit;
 mod reply;
 pub mod route;
+pub mod sasl;
 mod submit;
 pub mod tcprules;
 pub mod users;

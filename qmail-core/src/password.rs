@@ -180,6 +180,11 @@ pub fn apop_digest(timestamp: &[u8], secret: &[u8]) -> [u8; 32] {
         .chain_update(timestamp)
         .chain_update(secret)
         .finalize();
+    hex(&digest.into())
+}
+
+/// An MD5 digest in lower-case hexadecimal digits.
+pub(crate) fn hex(digest: &[u8; 16]) -> [u8; 32] {
     let mut digits = [0; 32];
     for (pair, octet) in digits.chunks_exact_mut(2).zip(digest) {
         pair[0] = HEX_DIGITS[usize::from(octet >> 4)];
