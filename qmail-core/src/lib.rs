@@ -22,6 +22,7 @@
 //! | be a place that new mail is handed to | [`Submit`], [`Draft`] |
 //! | log in elsewhere | [`sasl::client`] |
 //! | say who may log in | [`PasswordChecker`], [`Credentials`] |
+//! | hear a client prove who it is | [`sasl`] |
 //!
 //! Everything is octets: mail is 8-bit, and no type here is a `String` where a peer chooses the content.
 #![forbid(unsafe_code)]
@@ -62,7 +63,9 @@ pub use envelope::Envelope;
 pub use escape::Escaped;
 pub use machine::{Machine, Question};
 pub use outcome::{Outcome, REPORT_OCTETS_MAX, Report};
-pub use password::{Account, Credentials, LoginError, PasswordChecker, Secret, apop_digest};
+pub use password::{
+    Account, Credentials, LoginError, PasswordChecker, Secret, apop_digest, cram_md5_digest,
+};
 pub use queue_exit::{QueueExit, QueueFailure};
 pub use reply::{EnhancedStatus, Reply, ReplyStyle, StatusClass};
 pub use submit::{Draft, Origin, Receipt, Submit, SubmitError};

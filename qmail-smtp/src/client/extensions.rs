@@ -163,7 +163,15 @@ mod tests {
 
     #[test]
     fn what_is_no_number_limits_nothing() {
-        for word in ["RCPTMAX", "RCPTMAX=", "RCPTMAX=0", "RCPTMAX=+1", "RCPTMAX=-1", "RCPTMAX=99999999999", "=1"] {
+        for word in [
+            "RCPTMAX",
+            "RCPTMAX=",
+            "RCPTMAX=0",
+            "RCPTMAX=+1",
+            "RCPTMAX=-1",
+            "RCPTMAX=99999999999",
+            "=1",
+        ] {
             let found = extensions(&format!("250-x\r\n250 LIMITS {word}\r\n"));
             assert_eq!(found.limits, Limits::default(), "{word}");
         }
@@ -171,6 +179,9 @@ mod tests {
             let found = extensions(&format!("250-x\r\n250 SIZE {word}\r\n"));
             assert_eq!(found.message_octets_max, None, "{word}");
         }
-        assert_eq!(extensions("250-x\r\n250 AUTH\r\n").auth, Some(Mechanisms::default()));
+        assert_eq!(
+            extensions("250-x\r\n250 AUTH\r\n").auth,
+            Some(Mechanisms::default())
+        );
     }
 }

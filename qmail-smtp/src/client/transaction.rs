@@ -73,7 +73,9 @@ impl Transaction {
     fn within(&self, extensions: &Extensions) -> usize {
         let limits = extensions.limits;
         let most = |limit: Option<u32>| {
-            limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
+            limit.map_or(usize::MAX, |limit| {
+                usize::try_from(limit).unwrap_or(usize::MAX)
+            })
         };
         let (most, domains_most) = (most(limits.rcpt_max), most(limits.rcpt_domain_max));
         let mut domains = std::collections::BTreeSet::new();

@@ -1,7 +1,8 @@
 //! The client's side of SASL.
 //!
 //! ```
-//! use qmail_core::sasl::client::{Exchange, Login, Mechanism};
+//! use qmail_core::sasl::Mechanism;
+//! use qmail_core::sasl::client::{Exchange, Login};
 //!
 //! let login = Login::new("tim", "tanstaaftanstaaf");
 //! let mut exchange = Exchange::new(Mechanism::Plain, login);
@@ -9,56 +10,15 @@
 //! assert!(exchange.is_complete());
 //! ```
 
-mod cram_md5;
 mod scram_sha256;
 
 use std::fmt;
 
 use bytes::Bytes;
 
-use crate::Secret;
+use super::{ITERATIONS_MAX, Mechanism};
+use crate::{Secret, cram_md5_digest};
 use scram_sha256::Scram;
-
-/// A way to prove who one is. The best comes first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[non_exhaustive]
-pub enum Mechanism {
-    /// SCRAM-SHA-256 (RFC 7677), without channel binding: the password does not travel, and the server proves that it knows it.
-    ScramSha256,
-    /// CRAM-MD5 (RFC 2195): the password does not travel, but who listens can try passwords offline.
-    CramMd5,
-    /// PLAIN (RFC 4616): the password travels as it is.
-    Plain,
-    /// LOGIN: the password travels as it is; for servers that have nothing else.
-    Login,
-}
-
-impl Mechanism {
-    /// All that there are, the best first.
-    pub const ALL: [Self; 4] = [Self::ScramSha256, Self::CramMd5, Self::Plain, Self::Login];
-
-    /// Its name on the wire.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::ScramSha256 => "SCRAM-SHA-256",
-            Self::CramMd5 => "CRAM-MD5",
-            Self::Plain => "PLAIN",
-            Self::Login => "LOGIN",
-        }
-    }
-
-    /// The one of this name, in any case.
-    pub fn from_name(name: &[u8]) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|mechanism| mechanism.name().as_bytes().eq_ignore_ascii_case(name))
-    }
-
-    /// Whether who listens, or who pretends to be the server, gets the password.
-    pub fn shows_secret(self) -> bool {
-        matches!(self, Self::Plain | Self::Login)
-    }
-}
 
 /// Who a client says to be, and how it may prove it. `Debug` shows neither name nor secret.
 ///
@@ -101,7 +61,7 @@ impl Login {
         self
     }
 
-    /// The best mechanism that both sides have, if there is one.
+    /// The best mechanism that both sides have, in the order of [`Mechanism::ALL`].
     pub fn choose(
         &self,
         offered: impl IntoIterator<Item = Mechanism>,
@@ -111,9 +71,9 @@ impl Login {
             .into_iter()
             .filter(|&mechanism| match mechanism {
                 Mechanism::ScramSha256 => self.nonce.is_some(),
-                _ => !mechanism.shows_secret() || encrypted || self.in_clear,
+                _ => !mechanism.shows_password() || encrypted || self.in_clear,
             })
-            .min()
+            .min_by_key(|wanted| Mechanism::ALL.iter().position(|known| known == wanted))
     }
 }
 
@@ -140,9 +100,6 @@ pub enum ExchangeError {
     #[error("the server refused the login")]
     Refused,
 }
-
-/// Most rounds of hashing that a server can ask for: some half second of work.
-pub const ITERATIONS_MAX: u32 = 1_000_000;
 
 /// One login under way. `Debug` shows nothing of it.
 pub struct Exchange {
@@ -197,7 +154,7 @@ impl Exchange {
         match std::mem::replace(&mut self.state, State::Broken) {
             State::Start(Mechanism::CramMd5) => {
                 self.state = State::Complete;
-                let digest = cram_md5::digest(login.secret.reveal(), challenge);
+                let digest = cram_md5_digest(challenge, login.secret.reveal());
                 Ok([&login.name[..], b" ", &digest].concat())
             }
             // What a server asks in LOGIN is for people to read, and differs.

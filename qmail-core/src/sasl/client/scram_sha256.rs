@@ -1,11 +1,11 @@
 //! SCRAM-SHA-256 without channel binding (RFC 5802, RFC 7677).
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
 
 use super::{ExchangeError, ITERATIONS_MAX};
-use crate::sasl::scram::{Key, hash, hmac, salted_password, xor};
+use crate::sasl::scram::{Key, client_key, keyed_hash, salted_password};
+use crate::sasl::{decode, encode};
 
 /// No channel binding, no authorization identity; in base64 it is `biws`.
 const GS2_HEADER: &[u8] = b"n,,";
@@ -77,18 +77,21 @@ impl Scram {
         if !nonce.starts_with(&self.nonce) || nonce.len() == self.nonce.len() {
             return Err(ExchangeError::Senseless);
         }
-        let binding = BASE64_STANDARD.encode(GS2_HEADER);
+        let binding = encode(GS2_HEADER);
         let mut response = [b"c=", binding.as_bytes(), b",r=", nonce].concat();
         let auth_message = [&self.first[..], message, &response].join(&b',');
         let salted = salted_password(secret, &salt, iterations);
-        let client_key = hmac(&salted, b"Client Key");
-        let proof = xor(client_key, &hmac(&hash(&client_key), &auth_message));
-        let server_key = hmac(&salted, b"Server Key");
+        let mut proof = client_key(&salted);
+        let signature = keyed_hash(&Sha256::digest(proof), &[&auth_message]);
+        for (octet, other) in proof.iter_mut().zip(signature) {
+            *octet ^= other;
+        }
+        let server_key = keyed_hash(&salted, &[b"Server Key"]);
         self.step = Step::Final {
-            server_signature: hmac(&server_key, &auth_message),
+            server_signature: keyed_hash(&server_key, &[&auth_message]),
         };
         response.extend_from_slice(b",p=");
-        response.extend_from_slice(BASE64_STANDARD.encode(proof).as_bytes());
+        response.extend_from_slice(encode(&proof).as_bytes());
         Ok(response)
     }
 }
@@ -110,9 +113,7 @@ impl<'a> ServerFirst<'a> {
                 .ok_or(ExchangeError::Senseless)
         };
         let nonce = field(b"r=")?;
-        let salt = BASE64_STANDARD
-            .decode(field(b"s=")?)
-            .map_err(|_| ExchangeError::Senseless)?;
+        let salt = decode(field(b"s=")?).ok_or(ExchangeError::Senseless)?;
         let iterations: u64 = str::from_utf8(field(b"i=")?)
             .ok()
             .filter(|digits| digits.bytes().all(|octet| octet.is_ascii_digit()))
@@ -140,12 +141,8 @@ fn check(message: &[u8], signature: &Key) -> Result<(), ExchangeError> {
     }
     let given = field
         .strip_prefix(b"v=")
-        .ok_or(ExchangeError::Senseless)
-        .and_then(|text| {
-            BASE64_STANDARD
-                .decode(text)
-                .map_err(|_| ExchangeError::Senseless)
-        })?;
+        .and_then(decode)
+        .ok_or(ExchangeError::Senseless)?;
     // Nothing is gained by learning how many octets of one's own forgery are right: the nonces are used up.
     if given == signature {
         Ok(())

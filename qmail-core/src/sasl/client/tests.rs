@@ -140,12 +140,3 @@ fn names_are_escaped_and_nothing_secret_is_shown() {
         Some(&b"n,,n=a=2Cb=3Dc,r=n"[..])
     );
 }
-
-#[test]
-fn names_are_found_in_any_case() {
-    for mechanism in Mechanism::ALL {
-        let name = mechanism.name().to_ascii_lowercase();
-        assert_eq!(Mechanism::from_name(name.as_bytes()), Some(mechanism));
-    }
-    assert_eq!(Mechanism::from_name(b"SCRAM-SHA-256-PLUS"), None);
-}
