@@ -71,14 +71,14 @@ impl Extensions {
                 .split(|&octet| octet == b' ')
                 .filter(|word| !word.is_empty());
             if let Some(keyword) = words.next() {
-                extensions.add(&keyword.to_ascii_uppercase(), words);
+                extensions.add(keyword, words);
             }
         }
         extensions
     }
 
-    fn add<'a>(&mut self, keyword: &[u8], mut words: impl Iterator<Item = &'a [u8]>) {
-        match keyword {
+    fn add<'a>(&mut self, keyword: &'a [u8], mut words: impl Iterator<Item = &'a [u8]>) {
+        match &keyword.to_ascii_uppercase()[..] {
             b"PIPELINING" => self.pipelining = true,
             b"8BITMIME" => self.eight_bit_mime = true,
             b"ENHANCEDSTATUSCODES" => self.enhanced_status_codes = true,
@@ -92,11 +92,11 @@ impl Extensions {
             b"AUTH" => self.add_mechanisms(words),
             b"LIMITS" => words.for_each(|word| self.limits.add(word)),
             // `AUTH=LOGIN PLAIN` is how servers said it before there was an RFC; some still say nothing else.
-            _ => {
-                if let Some(first) = keyword.strip_prefix(b"AUTH=") {
-                    self.add_mechanisms(std::iter::once(first).chain(words));
-                }
+            other if other.starts_with(b"AUTH=") => {
+                let first = &keyword[b"AUTH=".len()..];
+                self.add_mechanisms(std::iter::once(first).chain(words));
             }
+            _ => {}
         }
     }
 
