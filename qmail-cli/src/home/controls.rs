@@ -415,7 +415,7 @@ mod tests {
             (
                 "smtproutes",
                 "a:b:c\n",
-                "smtproutes, line 1, `a:b:c`: port is no number from 1 to 65535, using 25; write HOST:RELAY:PORT, or remove the file for the default",
+                "smtproutes, line 1, `a:b:c`: port is no number from 1 to 65535, using the usual one; write HOST:RELAY:PORT, or remove the file for the default",
             ),
             (
                 "locals",
