@@ -16,7 +16,7 @@
 //! | read instruction files, choose among them | [`dot_qmail`] |
 //! | write messages in mbox format | [`mbox`] |
 //! | read alias files, expand aliases | [`alias`] |
-//! | understand the exit code of a queue program | [`QueueExit`] |
+//! | be a queue program: read its envelope; or run one: understand its exit code | [`EnvelopeReader`]; [`QueueExit`] |
 //! | frame octets for QMTP and QMQP | [`netstring`] |
 //! | be a place that mail is delivered to | [`Delivery`] |
 //! | be a place that new mail is handed to | [`Submit`], [`Draft`] |
@@ -47,6 +47,7 @@ mod outcome;
 mod password;
 #[cfg(feature = "tokio")]
 pub mod pump;
+mod queue_envelope;
 mod queue_exit;
 mod reply;
 pub mod route;
@@ -66,6 +67,7 @@ pub use outcome::{Outcome, REPORT_OCTETS_MAX, Report};
 pub use password::{
     Account, Credentials, LoginError, PasswordChecker, Secret, apop_digest, cram_md5_digest,
 };
+pub use queue_envelope::{ENVELOPE_OCTETS_MAX, EnvelopeError, EnvelopeReader, RECIPIENT_OCTETS};
 pub use queue_exit::{QueueExit, QueueFailure};
 pub use reply::{EnhancedStatus, Reply, ReplyStyle, StatusClass};
 pub use submit::{Draft, Origin, Receipt, Submit, SubmitError};

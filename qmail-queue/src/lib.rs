@@ -5,6 +5,7 @@
 mod clock;
 mod disk;
 mod engine;
+pub mod helpers;
 mod inspect;
 mod intake;
 mod log;

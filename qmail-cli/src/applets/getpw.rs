@@ -6,13 +6,13 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::process::ExitCode;
 
-use nix::errno::Errno;
 use nix::unistd::User;
 use qmail_deliver::is_temporary;
 
 use crate::applet::{Applet, Call, Kind};
 use crate::exit;
 use crate::injection::octets;
+use crate::privilege;
 
 pub(crate) const APPLET: Applet = Applet {
     names: &["qmail-getpw"],
@@ -94,13 +94,7 @@ fn account(name: &[u8]) -> Result<Option<User>, u8> {
     if name.is_empty() || name.contains('\0') {
         return Ok(None);
     }
-    match User::from_name(&name) {
-        Ok(user) => Ok(user),
-        Err(Errno::ETXTBSY) => Err(SYSTEM_TROUBLE),
-        // What some systems say of names that are not there.
-        Err(Errno::ENOENT | Errno::ESRCH | Errno::EBADF | Errno::EPERM) => Ok(None),
-        Err(_) => Err(SYSTEM_TROUBLE),
-    }
+    privilege::user(&name).map_err(|_| SYSTEM_TROUBLE)
 }
 
 /// Not root, and the home is there and its own: an account without a home has no mailbox.

@@ -10,6 +10,7 @@
 //! | concurrencyperip | number, 100 | most sessions of one service from one address; relay clients and loopback aside |
 //! | concurrencydestination | number, 20 | most remote deliveries at a time to one destination |
 //! | timeoutpop3d | number, 1200 | seconds that a POP3 client may be idle |
+//! | queueextra | list, none | addresses that get every message besides its own recipients |
 //!
 //! A file that cannot be read, or says what cannot be, stops the start.
 
@@ -17,11 +18,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use qmail_core::Address;
 use qmail_core::control::Set;
 use qmail_core::route::{BadMailFrom, RcptHosts, SmtpRoutes, Tables};
 
 use super::Home;
 use super::directory::{ControlError, Directory};
+use super::extra::extra_recipients;
 use crate::serve::Networks;
 
 /// Most parallel deliveries or sessions that a control file can ask for.
@@ -113,6 +116,8 @@ pub(crate) struct QueueControls {
     pub(crate) double_bounce_to: Bytes,
     /// doublebouncehost.
     pub(crate) double_bounce_host: Bytes,
+    /// queueextra.
+    pub(crate) extra_recipients: Vec<Address>,
 }
 
 /// SMTP out.
@@ -170,6 +175,7 @@ impl Controls {
                 .line("doublebounceto")?
                 .unwrap_or_else(|| Bytes::from_static(b"postmaster")),
             double_bounce_host: reader.called("doublebouncehost")?,
+            extra_recipients: extra_recipients(home)?,
         };
         let remote = RemoteControls::read_from(&mut reader)?;
         Ok(Self {

@@ -75,8 +75,10 @@ impl Mailer {
         let clock = Arc::new(SystemClock::new()?);
         let (pid, uid) = (std::process::id(), rustix::process::getuid().as_raw());
         if !options.deliver {
+            let intake = Intake::new(spool, clock, pid, uid)
+                .with_extra_recipients(controls.queue.extra_recipients.as_slice());
             return Ok(Self {
-                submit: Arc::new(Intake::new(spool, clock, pid, uid)),
+                submit: Arc::new(intake),
                 running: None,
             });
         }
@@ -203,6 +205,7 @@ fn engine_config(
     };
     config.pid = pid;
     config.uid = uid;
+    config.extra_recipients = queue.extra_recipients.clone();
     Ok(config)
 }
 
