@@ -53,6 +53,7 @@ pub(crate) const APPLETS: &[Applet] = &[
     applets::conditions::CONDREDIRECT,
     applets::fixcrio::FILTER,
     applets::predate::DATEMAIL,
+    applets::doctor::APPLET,
     applets::dot_forward::APPLET,
     applets::conditions::EXCEPT,
     applets::fastforward::APPLET,

@@ -18,6 +18,7 @@ mod command_line;
 mod composition;
 mod delivery;
 mod descriptor;
+mod doctor;
 mod exit;
 mod getopt;
 mod home;

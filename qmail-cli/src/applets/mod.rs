@@ -3,6 +3,7 @@
 pub(crate) mod clean;
 pub(crate) mod completions;
 pub(crate) mod conditions;
+pub(crate) mod doctor;
 pub(crate) mod dot_forward;
 pub(crate) mod enqueue;
 pub(crate) mod fastforward;
