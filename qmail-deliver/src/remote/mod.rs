@@ -215,7 +215,7 @@ impl RemoteDelivery {
                     return Ok(Some(Connection::new(opened, address, (shared.now)())));
                 }
                 Err(OpeningError::Said(pump, outcome)) => {
-                    shared.pool.say_goodbye(dialogue::quit(pump));
+                    shared.pool.say_goodbye(dialogue::quit(*pump));
                     return Err(outcome);
                 }
                 Err(OpeningError::Tls(error)) => match security.in_clear() {

@@ -38,7 +38,7 @@ pub(super) struct Opened {
 /// Why there is none.
 pub(super) enum OpeningError {
     /// The server said, or did, something that is true of every message. Nothing is left to say but QUIT.
-    Said(Pump<Session, Box<dyn Stream>>, Outcome),
+    Said(Box<Pump<Session, Box<dyn Stream>>>, Outcome),
     /// The handshake failed.
     Tls(io::Error),
 }
@@ -68,11 +68,11 @@ impl Opening<'_> {
                 }
                 Ok(Some(Event::Failed(failure))) => {
                     let outcome = failed(self.address(), &failure);
-                    return Err(OpeningError::Said(pump, outcome));
+                    return Err(OpeningError::Said(Box::new(pump), outcome));
                 }
                 Ok(Some(Event::Closed { .. }) | None) | Err(_) => {
                     let outcome = texts::lost(self.address(), false);
-                    return Err(OpeningError::Said(pump, outcome));
+                    return Err(OpeningError::Said(Box::new(pump), outcome));
                 }
                 Ok(Some(_)) => {}
             }
