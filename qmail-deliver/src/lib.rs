@@ -15,6 +15,7 @@
 //! decided by who calls.
 #![forbid(unsafe_code)]
 
+mod capture;
 mod errno;
 mod local;
 mod maildir;
@@ -22,6 +23,7 @@ mod remote;
 mod resolver;
 mod users;
 
+pub use capture::Capture;
 pub use errno::is_temporary;
 pub use local::{
     FileContent, INSTRUCTIONS_OCTETS_MAX, LocalAgent, LocalDelivery, Parcel, ParcelContent, Plan,
@@ -37,5 +39,6 @@ pub use resolver::{
     ResolverError,
 };
 pub use users::{
-    ASSIGNMENTS_OCTETS_MAX, AssignedUsers, FirstOf, FixedUsers, User, UserDirectory, UserError,
+    ASSIGNMENTS_OCTETS_MAX, AssignedUsers, FirstOf, FixedUsers, SystemUsers, User, UserDirectory,
+    UserError,
 };
