@@ -21,6 +21,7 @@
 //! | be a place that mail is delivered to | [`Delivery`] |
 //! | run a program that delivers, and understand its end | [`ProgramEnd`] |
 //! | be a place that new mail is handed to | [`Submit`], [`Draft`] |
+//! | log in elsewhere | [`sasl::client`] |
 //! | say who may log in | [`PasswordChecker`], [`Credentials`] |
 //! | hear a client prove who it is | [`sasl`] |
 //!

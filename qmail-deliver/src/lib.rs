@@ -30,7 +30,10 @@ pub use local::{
     Programs, Rehearsal, Step,
 };
 pub use maildir::{MaildirError, Maildirs};
-pub use remote::{Connect, RemoteConfig, RemoteDelivery, RemoteReport, Stream, TcpConnect};
+pub use remote::{
+    Connect, RecipientReport, RemoteConfig, RemoteDelivery, RemoteReport, Stream, TcpConnect,
+    TlsPolicy,
+};
 pub use resolver::{
     ANSWERS_MAX, FixedResolver, HickoryResolver, LookupError, MailExchanger, Resolver,
     ResolverError,
