@@ -15,6 +15,7 @@ pub mod split;
 pub use memory::MemorySpool;
 pub use split::SplitSpool;
 
+use std::collections::HashSet;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -149,6 +150,28 @@ pub trait Spool: Send + Sync {
         channel: Channel,
         due: SystemTime,
     ) -> Result<(), SpoolError>;
+
+    /// Holds a routed message, or releases it: a note for the engine, also for the one of the next start. Durable on return.
+    ///
+    /// # Errors
+    ///
+    /// Nothing is known of what was written; saying it again is harmless. A spool may not be able to keep this.
+    async fn set_held(&self, id: MessageId, held: bool) -> Result<(), SpoolError> {
+        let _ = held;
+        Err(SpoolError::Write {
+            path: format!("the hold of message {id}").into(),
+            source: io::ErrorKind::Unsupported.into(),
+        })
+    }
+
+    /// Which messages are held.
+    ///
+    /// # Errors
+    ///
+    /// A failed read.
+    async fn held(&self) -> Result<HashSet<MessageId>, SpoolError> {
+        Ok(HashSet::new())
+    }
 
     /// The text of a message, as accepted. Opening may fail later if the message is removed.
     ///

@@ -17,6 +17,7 @@ mod content;
 #[cfg(test)]
 mod crash;
 pub mod format;
+mod hold;
 pub mod layout;
 mod route;
 mod scan;
@@ -25,11 +26,11 @@ mod tests;
 mod tree;
 mod trigger;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use async_trait::async_trait;
@@ -84,6 +85,8 @@ struct Inner {
     births: AtomicU64,
     /// A sync of `bounce` has failed: a name that seems to be gone may come back.
     bounce_in_doubt: AtomicBool,
+    /// Messages that are held, as far as this process knows: their removal releases them.
+    held: Mutex<HashSet<MessageId>>,
 }
 
 impl Inner {
@@ -138,6 +141,7 @@ impl SplitSpool {
                 workers,
                 births: AtomicU64::new(1),
                 bounce_in_doubt: AtomicBool::new(false),
+                held: Mutex::default(),
             }),
         }
     }
@@ -356,6 +360,14 @@ impl Spool for SplitSpool {
         .await
     }
 
+    async fn set_held(&self, id: MessageId, held: bool) -> Result<(), SpoolError> {
+        self.run(move |inner| hold::set(inner, id, held)).await
+    }
+
+    async fn held(&self) -> Result<HashSet<MessageId>, SpoolError> {
+        self.run(hold::list).await
+    }
+
     async fn content(&self, id: MessageId) -> Result<Arc<dyn Content>, SpoolError> {
         self.run(move |inner| {
             let path = Directory::mess(id).file(id);
@@ -368,7 +380,11 @@ impl Spool for SplitSpool {
         let id = settled.id();
         let path = || Directory::info(id).file(id);
         self.answered(path, move |inner, answer| route::remove(inner, id, answer))
-            .await
+            .await?;
+        if hold::knows(&self.inner, id) {
+            self.set_held(id, false).await?;
+        }
+        Ok(())
     }
 
     async fn clean_up(&self, now: SystemTime) -> Result<(), SpoolError> {

@@ -1,0 +1,170 @@
+//! Messages that are held: a directory of our own, which the classic programs do not look at.
+//!
+//! `hold/ID` is another name of `info/N/ID`. It holds that very message and no other: when the message is gone and its number is
+//! given away again, the new `info/N/ID` is another file, and the old name counts for nothing.
+
+use std::collections::HashSet;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{MutexGuard, PoisonError};
+
+use super::layout::{self, Directory, HOLD};
+use super::{Inner, SpoolError};
+use crate::MessageId;
+
+/// Whether this process has held a message, or found it held.
+pub(super) fn knows(inner: &Inner, id: MessageId) -> bool {
+    held(inner).contains(&id)
+}
+
+fn held(inner: &Inner) -> MutexGuard<'_, HashSet<MessageId>> {
+    inner.held.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Holds or releases a message; durable on return.
+pub(super) fn set(inner: &Inner, id: MessageId, hold: bool) -> Result<(), SpoolError> {
+    let path = name(id);
+    let changed = if hold {
+        // A name that is left from another message is in the way.
+        let _ = (!is_current(inner, id)?).then(|| inner.disk.unlink(&path));
+        done_if(
+            inner.disk.link(&Directory::info(id).file(id), &path),
+            io::ErrorKind::AlreadyExists,
+        )
+    } else {
+        done_if(inner.disk.unlink(&path), io::ErrorKind::NotFound)
+    };
+    changed
+        .and_then(|()| inner.disk.sync(&[], &[Path::new(HOLD)]))
+        .map_err(|source| SpoolError::Write { path, source })?;
+    if hold {
+        held(inner).insert(id);
+    } else {
+        held(inner).remove(&id);
+    }
+    Ok(())
+}
+
+/// The messages that are held. Names that count for nothing are removed.
+pub(super) fn list(inner: &Inner) -> Result<HashSet<MessageId>, SpoolError> {
+    let names = match inner.disk.list(Path::new(HOLD)) {
+        Ok(names) => names,
+        // A queue of the classic programs has none.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(HashSet::new()),
+        Err(source) => {
+            let path = PathBuf::from(HOLD);
+            return Err(SpoolError::Read { path, source });
+        }
+    };
+    let mut found = HashSet::new();
+    for id in names.iter().filter_map(|name| layout::message_id(name)) {
+        if is_current(inner, id)? {
+            found.insert(id);
+        } else {
+            // It may stay: it counts for nothing.
+            let _ = inner.disk.unlink(&name(id));
+        }
+    }
+    held(inner).extend(&found);
+    Ok(found)
+}
+
+/// Whether `hold` names the message that has this number now.
+fn is_current(inner: &Inner, id: MessageId) -> Result<bool, SpoolError> {
+    let inode = |path: PathBuf| match inner.disk.stat(&path) {
+        Ok(stat) => Ok(Some(stat.inode)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(SpoolError::Read { path, source }),
+    };
+    let hold = inode(name(id))?;
+    Ok(hold.is_some() && hold == inode(Directory::info(id).file(id))?)
+}
+
+fn name(id: MessageId) -> PathBuf {
+    Path::new(HOLD).join(id.to_string())
+}
+
+fn done_if(result: io::Result<()>, kind: io::ErrorKind) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == kind => Ok(()),
+        result => result,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::executor::block_on;
+    use qmail_core::{Address, Envelope, Origin, ReversePath};
+
+    use crate::{Entry, MessageId, Routed, Settled, SplitSpool, Spool, Workers};
+
+    async fn routed(spool: &SplitSpool) -> MessageId {
+        let entry = Entry {
+            origin: Origin::Network,
+            uid: 1,
+            pid: 1,
+            now: std::time::SystemTime::UNIX_EPOCH,
+        };
+        let to = Address::new("a@b").unwrap();
+        let draft = spool.begin(entry).await.unwrap();
+        let envelope = Envelope::new(ReversePath::Null, vec![to.clone()]);
+        let id = draft.commit(&envelope).await.unwrap().id;
+        let routed = Routed {
+            remote: vec![to],
+            ..Routed::default()
+        };
+        spool.route(id, routed).await.unwrap();
+        id
+    }
+
+    #[test]
+    fn a_hold_outlives_the_process_and_not_the_message() {
+        let root = tempfile::tempdir().unwrap();
+        SplitSpool::create(root.path()).unwrap();
+        let open = || SplitSpool::open(root.path(), Workers::inline()).unwrap();
+        block_on(async {
+            let spool = open();
+            let (held, free) = (routed(&spool).await, routed(&spool).await);
+            for _ in 0..2 {
+                spool.set_held(held, true).await.unwrap();
+                spool.set_held(free, false).await.unwrap();
+            }
+            let spool = open();
+            assert_eq!(spool.held().await.unwrap(), [held].into());
+            spool.remove(Settled::new(held)).await.unwrap();
+            assert!(!root.path().join("hold").join(held.to_string()).exists());
+            assert!(spool.held().await.unwrap().is_empty());
+        });
+    }
+
+    #[test]
+    fn a_name_that_is_left_holds_no_other_message() {
+        let root = tempfile::tempdir().unwrap();
+        SplitSpool::create(root.path()).unwrap();
+        let spool = SplitSpool::open(root.path(), Workers::inline()).unwrap();
+        block_on(async {
+            let id = routed(&spool).await;
+            let left = root.path().join("hold").join(id.to_string());
+            std::fs::write(&left, "").unwrap();
+            assert!(spool.held().await.unwrap().is_empty());
+            assert!(!left.exists());
+            std::fs::write(&left, "").unwrap();
+            spool.set_held(id, true).await.unwrap();
+            assert_eq!(spool.held().await.unwrap(), [id].into());
+        });
+    }
+
+    #[test]
+    fn a_queue_without_the_directory_says_which_one_is_missing() {
+        let root = tempfile::tempdir().unwrap();
+        SplitSpool::create(root.path()).unwrap();
+        std::fs::remove_dir(root.path().join("hold")).unwrap();
+        let spool = SplitSpool::open(root.path(), Workers::inline()).unwrap();
+        block_on(async {
+            assert!(spool.held().await.unwrap().is_empty());
+            let id = routed(&spool).await;
+            let error = spool.set_held(id, true).await.unwrap_err();
+            assert!(error.to_string().contains("hold/"), "{error}");
+        });
+    }
+}
