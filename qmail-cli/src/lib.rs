@@ -34,6 +34,7 @@ mod manual;
 mod passwords;
 mod policy;
 mod privilege;
+mod queue_desk;
 mod queue_program;
 mod queue_submit;
 mod replace;

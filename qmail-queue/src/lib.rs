@@ -25,11 +25,12 @@ pub use engine::{
     TROUBLE_WAIT,
 };
 pub use inspect::{
-    Listed, ListedRecipient, Listing, Names, count_messages, count_names, write_qread,
+    Filter, Listed, ListedRecipient, Listing, Names, Pattern, SHOWN_RECIPIENTS_MAX, count_messages,
+    count_names, write_qread,
 };
 pub use intake::Intake;
 pub use log::{Log, LogEvent, Masked, NoLog, Value, Verdict};
-pub use order::{Answers, Done, Order, Refusal, carry_out};
+pub use order::{Answers, Done, Order, Refusal, carry_out, without_prefix};
 pub use scheduler::{
     Attempt, IDLE_PASSES_MAX, JOBS_LOADED_MAX, JobId, Limits, PassId, Scheduler, Step, Taken,
     is_dying, next_attempt,

@@ -69,15 +69,26 @@ impl std::fmt::Display for Done {
             Self::Rerouted {
                 to: Some(to),
                 recipients,
-            } => write!(f, "{recipients} recipients rerouted as message {to}"),
+            } => write!(f, "{} rerouted as message {to}", Recipients(*recipients)),
             Self::Deleted { recipients, bounce } => {
                 let told = if *bounce {
                     "its sender is told"
                 } else {
                     "nobody is told"
                 };
-                write!(f, "deleted for {recipients} recipients, {told}")
+                write!(f, "deleted for {}, {told}", Recipients(*recipients))
             }
+        }
+    }
+}
+
+struct Recipients(usize);
+
+impl std::fmt::Display for Recipients {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            1 => f.write_str("1 recipient"),
+            number => write!(f, "{number} recipients"),
         }
     }
 }
@@ -101,6 +112,11 @@ pub enum Refusal {
     /// It is not held, and so cannot be released.
     #[error("it is not held")]
     NotHeld,
+    /// Another program runs the queue, and takes no orders.
+    #[error(
+        "a program runs this queue that takes no orders, such as a classic qmail-send; stop it first, or send it ALRM to retry all"
+    )]
+    Elsewhere,
     /// The queue is stopping.
     #[error("the queue is stopping; try again when it runs, or is stopped")]
     Stopping,
@@ -122,7 +138,7 @@ pub type Answers = Vec<(MessageId, Result<Done, Refusal>)>;
 pub(crate) type Original<'a> = dyn Fn(&[u8]) -> Bytes + Send + Sync + 'a;
 
 /// The original of a recipient that `prefix` and a dash were put before.
-pub(crate) fn without_prefix(prefix: &[u8], recipient: &[u8]) -> Bytes {
+pub fn without_prefix(prefix: &[u8], recipient: &[u8]) -> Bytes {
     let rest = recipient
         .strip_prefix(prefix)
         .and_then(|rest| rest.strip_prefix(b"-"));

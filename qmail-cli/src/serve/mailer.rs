@@ -26,6 +26,7 @@ use super::settings::limits;
 use super::{Options, SpoolKind, StartError};
 use crate::home::Controls;
 use crate::policy::own_addresses;
+use crate::queue_desk::{self, Desk, Resting, Source};
 
 /// Threads that work on the queue's files: they wait for the disk more than they compute.
 const DISK_THREADS: usize = 16;
@@ -43,6 +44,8 @@ const PROGRAM_TIME_MAX: Duration = Duration::from_secs(3600);
 pub(super) struct Mailer {
     submit: Arc<dyn Submit>,
     running: Option<Running>,
+    /// Answers `qmail queue`, if it could be opened.
+    _desk: Option<Desk>,
 }
 
 /// What there is when mail is delivered, not only accepted.
@@ -75,11 +78,20 @@ impl Mailer {
         let clock = Arc::new(SystemClock::new()?);
         let (pid, uid) = (std::process::id(), rustix::process::getuid().as_raw());
         if !options.deliver {
-            let intake = Intake::new(spool, clock, pid, uid)
+            let intake = Intake::new(Arc::clone(&spool), clock, pid, uid)
                 .with_extra_recipients(controls.queue.extra_recipients.as_slice());
+            let submit: Arc<dyn Submit> = Arc::new(intake);
+            let source = Resting {
+                spool,
+                submit: Arc::clone(&submit),
+                uid,
+                tables: Arc::clone(&controls.queue.tables),
+                _lock: None,
+            };
             return Ok(Self {
-                submit: Arc::new(intake),
+                submit,
                 running: None,
+                _desk: open_desk(options, source, reporter),
             });
         }
         let maildirs = Maildirs::new(&controls.pop3.hostname, pid, SystemTime::now);
@@ -93,7 +105,7 @@ impl Mailer {
         let local = Arc::new(LocalDelivery::new(users, agent));
         let remote = remote_delivery(controls)?;
         let mut parts = Parts::new(
-            spool,
+            Arc::clone(&spool),
             clock,
             controls.queue.tables.as_ref().clone(),
             local,
@@ -102,7 +114,12 @@ impl Mailer {
         parts.log = Arc::new(reporter.clone());
         let (engine, queue) = Engine::new(parts, engine_config(controls, pid, uid)?);
         forwards.0.get_or_init(|| queue.clone());
+        let source = queue_desk::Running {
+            spool,
+            queue: queue.clone(),
+        };
         Ok(Self {
+            _desk: open_desk(options, source, reporter),
             submit: Arc::new(queue.clone()),
             running: Some(Running {
                 watcher: trigger.map(|trigger| tokio::spawn(watch(trigger, queue.clone()))),
@@ -156,6 +173,24 @@ impl Mailer {
             running.queue.stop();
             let _ = running.engine.await;
             running.remote.close().await;
+        }
+    }
+}
+
+/// Lets people ask the queue. Mail goes on without it.
+fn open_desk(
+    options: &Options,
+    source: impl Source + 'static,
+    reporter: &Reporter,
+) -> Option<Desk> {
+    match Desk::open(&options.home, Arc::new(source)) {
+        Ok(desk) => Some(desk),
+        Err(error) => {
+            reporter.warning(&format_args!(
+                "`qmail queue` will not reach this queue, no socket in {}: {error}",
+                options.home.run().display()
+            ));
+            None
         }
     }
 }

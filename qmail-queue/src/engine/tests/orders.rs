@@ -163,7 +163,7 @@ fn failures_before_a_deletion_are_not_told_either_but_by_a_bounce() {
         world.script.answer("bad@far", &[failed()]);
         world.deferred(&["bad@far", "a@far"]);
         let shown = world.order(Order::Delete { bounce }, &[1]);
-        assert!(shown.starts_with("1: deleted for 1 recipients"), "{shown}");
+        assert!(shown.starts_with("1: deleted for 1 recipient,"), "{shown}");
         world.drain();
         let bounces: Vec<_> = world
             .script
