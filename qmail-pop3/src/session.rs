@@ -313,19 +313,18 @@ impl Machine for Session {
     }
 
     fn poll_event(&mut self) -> Option<Event> {
-        match &mut self.phase {
-            Phase::Transaction(transaction) => {
-                if transaction.asks_for_body(self.transmit.len()) {
-                    return Some(Event::BodyWanted);
-                }
-            }
+        let wanted = match &mut self.phase {
+            Phase::Transaction(transaction) => transaction
+                .asks_for_body(self.transmit.len())
+                .then_some(Event::BodyWanted),
             // The last words in clear go first.
-            Phase::Authorization(authorization) if self.transmit.is_empty() => {
-                if authorization.asks_for_tls() {
-                    return Some(Event::StartTls);
-                }
-            }
-            _ => {}
+            Phase::Authorization(authorization) => (self.transmit.is_empty()
+                && authorization.asks_for_tls())
+            .then_some(Event::StartTls),
+            _ => None,
+        };
+        if wanted.is_some() {
+            return wanted;
         }
         self.event.take()
     }

@@ -6,10 +6,11 @@ use qmail_core::sasl::{Mechanism, decode, encode};
 use super::*;
 
 fn all_mechanisms() -> Config {
-    let mut config = Config::default();
-    config.mechanisms = Mechanism::ALL.to_vec();
-    config.tls = true;
-    config
+    Config {
+        mechanisms: Mechanism::ALL.to_vec(),
+        tls: true,
+        ..Config::default()
+    }
 }
 
 impl Owner {
@@ -131,9 +132,11 @@ fn auth_by_scram() {
 
 #[test]
 fn stls_makes_a_new_beginning() {
-    let mut config = all_mechanisms();
-    config.in_clear = false;
-    config.mechanisms = vec![Mechanism::Plain];
+    let config = Config {
+        in_clear: false,
+        mechanisms: vec![Mechanism::Plain],
+        ..all_mechanisms()
+    };
     let talk = Owner::new(config).with_nonce().talk(&[
         "CAPA",
         "USER joe",
