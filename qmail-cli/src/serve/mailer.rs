@@ -205,6 +205,7 @@ fn engine_config(
     };
     config.pid = pid;
     config.uid = uid;
+    config.log_hashes = queue.log_hashes;
     config.extra_recipients = queue.extra_recipients.clone();
     Ok(config)
 }
