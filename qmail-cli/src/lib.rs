@@ -13,6 +13,7 @@ mod alias_tools;
 mod applet;
 mod applets;
 mod cdb_file;
+mod checkpassword;
 mod classic;
 mod command_line;
 mod composition;

@@ -10,6 +10,7 @@
 //! | concurrencyperip | number, 100 | most sessions of one service from one address; relay clients and loopback aside |
 //! | concurrencydestination | number, 20 | most remote deliveries at a time to one destination |
 //! | remotetls | `off`, `opportunistic`, `required` or `verified`; `opportunistic` | TLS to other hosts, see `TlsPolicy` |
+//! | checkpassword | line, none | program and arguments that check names and passwords in place of users/passwords |
 //! | timeoutpop3d | number, 1200 | seconds that a POP3 client may be idle |
 //! | loghash | number, 0 | 1 logs the SHA-256 of each message that comes in |
 //! | queueextra | list, none | addresses that get every message besides its own recipients |
@@ -29,6 +30,7 @@ use qmail_deliver::TlsPolicy;
 use super::Home;
 use super::directory::{ControlError, Directory};
 use super::extra::extra_recipients;
+use crate::checkpassword::Checker;
 use crate::serve::Networks;
 
 /// Most parallel deliveries or sessions that a control file can ask for.
@@ -57,6 +59,8 @@ pub(crate) struct Controls {
     pub(crate) queue: QueueControls,
     /// SMTP out.
     pub(crate) remote: RemoteControls,
+    /// checkpassword.
+    pub(crate) checkpassword: Option<Checker>,
     /// What is strange and can be lived with: for the log.
     pub(crate) warnings: Vec<String>,
 }
@@ -192,6 +196,10 @@ impl Controls {
             pop3,
             queue,
             remote,
+            checkpassword: reader
+                .directory
+                .line("checkpassword")?
+                .and_then(|line| Checker::parse(&String::from_utf8_lossy(&line))),
             warnings: reader.directory.warnings,
         })
     }

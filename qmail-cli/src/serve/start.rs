@@ -173,7 +173,7 @@ fn prepare_mailboxes(
                 return Ok(None);
             }
             let secret = passwords::new_secret()?;
-            passwords.set(&mailbox.user, &secret)?;
+            passwords.set(&mailbox.user, secret.as_bytes(), false)?;
             Ok(Some(secret))
         };
         let secret = made().map_err(|source| StartError::Passwords {

@@ -6,13 +6,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use qmail_deliver::{AssignedUsers, FirstOf, FixedUsers, User, UserDirectory};
+use rand::TryRng as _;
+use rand::rngs::SysRng;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::accounts::Accounts;
+use super::accounts::{Accounts, Passwords};
 use super::gate::{Full, Gate, Pass};
 use super::mailer::Mailer;
 use super::report::Reporter;
@@ -103,10 +105,19 @@ impl System {
             submit: mailer.submit(),
             reporter: reporter.clone(),
         }));
+        let mut decoys = [0; 32];
+        SysRng
+            .try_fill_bytes(&mut decoys)
+            .map_err(io::Error::other)?;
         let accounts = Arc::new(Accounts::new(
             users,
             Arc::clone(&settings),
-            (!options.any_password).then_some(passwords),
+            match (options.any_password, controls.checkpassword) {
+                (true, _) => Passwords::Any,
+                (false, Some(program)) => Passwords::Program(program),
+                (false, None) => Passwords::File(passwords),
+            },
+            decoys,
         ));
 
         let shared = Shared {
