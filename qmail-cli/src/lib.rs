@@ -18,6 +18,7 @@ mod command_line;
 mod composition;
 mod delivery;
 mod descriptor;
+mod dns_lists;
 mod exit;
 mod getopt;
 mod home;
@@ -39,6 +40,7 @@ mod serve;
 mod stdio;
 mod tcp_peer;
 mod timeout_table;
+mod tls;
 mod ucspi;
 mod utmp;
 

@@ -25,7 +25,7 @@ mod users;
 pub use errno::is_temporary;
 pub use local::{
     FileContent, INSTRUCTIONS_OCTETS_MAX, LocalAgent, LocalDelivery, Parcel, ParcelContent, Plan,
-    Programs, Rehearsal, Step,
+    Programs, Rehearsal, Step, has_mailbox,
 };
 pub use maildir::{MaildirError, Maildirs};
 pub use remote::{Connect, RemoteConfig, RemoteDelivery, RemoteReport, Stream, TcpConnect};
