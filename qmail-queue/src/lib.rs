@@ -11,6 +11,7 @@ mod intake;
 mod log;
 mod scheduler;
 mod spool;
+pub mod submission;
 mod workers;
 
 pub use clock::{Clock, ManualClock, Now, SystemClock};

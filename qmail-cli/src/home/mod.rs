@@ -74,6 +74,11 @@ impl Home {
         self.users().join("passwords")
     }
 
+    /// The socket by which programs of this host submit mail to a running system.
+    pub(crate) fn submission_socket(&self) -> PathBuf {
+        self.path.join("run").join("submit")
+    }
+
     pub(crate) fn queue(&self) -> PathBuf {
         self.path.join("queue")
     }

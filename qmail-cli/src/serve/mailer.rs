@@ -218,6 +218,7 @@ fn remote_delivery(controls: &Controls) -> Result<RemoteDelivery, StartError> {
             source,
         })?;
     config.routes = remote.routes.clone();
+    config.tls = remote.tls;
     config.own_addresses = own_addresses()?;
     config.connect_timeout = remote.connect_timeout;
     if let Some(timeout) = remote.timeout {
