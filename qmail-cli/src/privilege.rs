@@ -1,9 +1,6 @@
 //! Who this process is, and the accounts that the classic programs run as or look for.
 
-use std::io;
-
-use nix::errno::Errno;
-use nix::unistd::User;
+use qmail_deliver::{SystemUsers, User, UserError};
 use rustix::process::{getegid, geteuid, getgid, getuid};
 
 use crate::home::Home;
@@ -27,30 +24,31 @@ pub(crate) enum AccountError {
     #[error("there is no user {0}: add it, or set QMAIL_HOME to a home of your own")]
     Missing(String),
     #[error("unable to look up the user {0}: {1}")]
-    Unreadable(String, io::Error),
+    Unreadable(String, UserError),
 }
 
 impl Account {
+    /// Whom a part of the mail system acts as: the classic user of this name. In a home of one's own, where there is no such user,
+    /// or where this process is not root and cannot become another, it is the current one.
+    pub(crate) fn acting(home: &Home, name: &str) -> Result<Self, AccountError> {
+        let current = Self {
+            uid: geteuid().as_raw(),
+            gid: getegid().as_raw(),
+        };
+        if home.is_own() && !geteuid().is_root() {
+            return Ok(current);
+        }
+        Ok(Self::classic(home, name)?.unwrap_or(current))
+    }
+
     /// One of the classic users, such as `qmailq`, if there is such a user. In a home of one's own there need not be.
     pub(crate) fn classic(home: &Home, name: &str) -> Result<Option<Self>, AccountError> {
-        match user(name) {
-            Ok(Some(user)) => Ok(Some(Self {
-                uid: user.uid.as_raw(),
-                gid: user.gid.as_raw(),
-            })),
+        match SystemUsers::account(name) {
+            Ok(Some(User { uid, gid, .. })) => Ok(Some(Self { uid, gid })),
             Ok(None) if home.is_own() => Ok(None),
             Ok(None) => Err(AccountError::Missing(name.to_owned())),
-            Err(error) => Err(AccountError::Unreadable(name.to_owned(), error.into())),
+            Err(error) => Err(AccountError::Unreadable(name.to_owned(), error)),
         }
-    }
-}
-
-/// A user of the system; `None` if there is none of this name.
-pub(crate) fn user(name: &str) -> Result<Option<User>, Errno> {
-    match User::from_name(name) {
-        // What some systems say of names that are not there.
-        Err(Errno::ENOENT | Errno::ESRCH | Errno::EBADF | Errno::EPERM) => Ok(None),
-        result => result,
     }
 }
 

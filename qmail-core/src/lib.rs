@@ -19,7 +19,9 @@
 //! | be a queue program: read its envelope; or run one: understand its exit code | [`EnvelopeReader`]; [`QueueExit`] |
 //! | frame octets for QMTP and QMQP | [`netstring`] |
 //! | be a place that mail is delivered to | [`Delivery`] |
+//! | run a program that delivers, and understand its end | [`ProgramEnd`] |
 //! | be a place that new mail is handed to | [`Submit`], [`Draft`] |
+//! | log in elsewhere | [`sasl::client`] |
 //! | say who may log in | [`PasswordChecker`], [`Credentials`] |
 //! | hear a client prove who it is | [`sasl`] |
 //!
@@ -34,6 +36,7 @@ mod content;
 pub mod control;
 mod decimal;
 mod delivery;
+mod delivery_program;
 pub mod dot_qmail;
 mod envelope;
 mod escape;
@@ -59,6 +62,7 @@ pub mod verp;
 pub use address::{ADDRESS_OCTETS_MAX, Address, AddressError, ReversePath};
 pub use content::{Body, CHUNK_OCTETS_MAX, Content, MemoryContent};
 pub use delivery::{Delivery, Destination, Job};
+pub use delivery_program::ProgramEnd;
 pub use envelope::Envelope;
 pub use escape::Escaped;
 pub use machine::{Machine, Question};

@@ -1,5 +1,7 @@
 //! `qmail-queue`: puts the message on descriptor 0 with the envelope on descriptor 1 into the queue.
 //!
+//! If a system runs in the home, that takes the message, by a socket. Otherwise this program writes into the queue itself.
+//!
 //! It takes all of both before it promises anything, and exits with 0 only when the message would survive a power cut. Any
 //! other exit leaves nothing behind, except by a crash: what that leaves is swept up when it is old.
 
@@ -15,15 +17,18 @@ use bytes::Bytes;
 use qmail_core::{Envelope, EnvelopeError, EnvelopeReader, Origin};
 use qmail_queue::{
     Entry, RealDisk, SplitSpool, Spool as _, SpoolDraft, SpoolError, Workers, split::Trigger,
+    submission, submission::Answer,
 };
 use rustix::fs::OFlags;
 use rustix::process::{Signal, getuid};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
 use tokio::signal::unix::{self, SignalKind, signal};
 use tokio::time::sleep;
 
 use crate::applet::{Applet, Call, Kind};
 use crate::home::{Home, extra_recipients};
-use crate::privilege::{Account, AccountError};
+use crate::privilege::{Account, AccountError, is_setuid};
 use crate::{exit, stdio};
 
 pub(crate) const APPLET: Applet = Applet {
@@ -51,6 +56,7 @@ const PID: u8 = 63;
 const MESS: u8 = 64;
 const INTD: u8 = 65;
 const TODO: u8 = 66;
+const COMMUNICATION: u8 = 74;
 
 fn run(call: &Call) -> ExitCode {
     if is_closed(io::stdin()) || is_closed(io::stdout()) {
@@ -131,6 +137,9 @@ fn signals() -> io::Result<unix::Signal> {
 
 async fn take(home: &Home, origin: Origin) -> Result<(), u8> {
     std::env::set_current_dir(home.path()).map_err(|_| HOME)?;
+    if let Some(running) = connect(home).await {
+        return hand_over(running).await;
+    }
     let extra = extra_recipients(home).map_err(|_| CONFIGURATION)?;
     let queue = home.queue();
     let disk = RealDisk::open(&queue).map_err(|_| QUEUE)?;
@@ -150,6 +159,52 @@ async fn take(home: &Home, origin: Origin) -> Result<(), u8> {
     committed.map_err(|error| exit_code(&error))?;
     Trigger::pull(&queue);
     Ok(())
+}
+
+/// The running system of this home, if there is one that takes mail by its socket. A program with the rights to the queue needs none.
+async fn connect(home: &Home) -> Option<UnixStream> {
+    if is_setuid() {
+        return None;
+    }
+    UnixStream::connect(home.submission_socket()).await.ok()
+}
+
+/// Has the running system take message and envelope, as [`submission`] frames them.
+async fn hand_over(mut running: UnixStream) -> Result<(), u8> {
+    let mut message = Input::new(io::stdin())?;
+    let mut gone = false;
+    while let Some(chunk) = message.read().await? {
+        gone |= send(&mut running, &submission::chunk_header(chunk.len()), gone).await;
+        gone |= send(&mut running, &chunk, gone).await;
+    }
+    gone |= send(&mut running, &submission::chunk_header(0), gone).await;
+    // Read here as well: a caller need not close its end of the pipe.
+    let mut envelope = Input::new(io::stdout())?;
+    let mut reader = EnvelopeReader::default();
+    loop {
+        let chunk = envelope
+            .read()
+            .await?
+            .ok_or(EnvelopeError::Torn.exit_code())?;
+        gone |= send(&mut running, &chunk, gone).await;
+        let received = reader.receive(&chunk).map_err(EnvelopeError::exit_code)?;
+        if received.is_some() {
+            break;
+        }
+    }
+    let mut answer = [0; Answer::OCTETS];
+    match running.read_exact(&mut answer).await {
+        Ok(_) => match Answer::from_octets(answer).exit_code {
+            0 => Ok(()),
+            code => Err(code),
+        },
+        Err(_) => Err(COMMUNICATION),
+    }
+}
+
+/// Writes, unless the other side has gone: it may have answered before it went. Returns whether it has.
+async fn send(running: &mut UnixStream, octets: &[u8], gone: bool) -> bool {
+    gone || running.write_all(octets).await.is_err()
 }
 
 async fn copy_message(draft: &mut dyn SpoolDraft) -> Result<(), u8> {

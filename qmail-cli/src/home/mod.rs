@@ -1,5 +1,6 @@
 //! The home of a mail system: `control/`, `users/`, `queue/` and more below one directory.
 
+mod catalog;
 mod controls;
 mod create;
 mod directory;
@@ -9,6 +10,9 @@ use std::path::{Path, PathBuf};
 
 use crate::privilege::is_setuid;
 
+pub(crate) use catalog::{
+    CLASSIC as CLASSIC_CONTROLS, ControlFile, ControlKind, Fallback, OWN as OWN_CONTROLS,
+};
 pub(crate) use controls::{
     Controls, Pop3Controls, QueueControls, ReceiverControls, RemoteControls, SmtpControls,
 };
@@ -70,6 +74,11 @@ impl Home {
 
     pub(crate) fn passwords(&self) -> PathBuf {
         self.users().join("passwords")
+    }
+
+    /// The socket by which programs of this host submit mail to a running system.
+    pub(crate) fn submission_socket(&self) -> PathBuf {
+        self.path.join("run").join("submit")
     }
 
     pub(crate) fn queue(&self) -> PathBuf {

@@ -15,9 +15,8 @@ mod tree;
 
 use std::path::{Path, PathBuf};
 
-pub(crate) use accounts::Ids;
+use accounts::Ids;
 pub(crate) use apply::apply;
-pub(crate) use check::check;
 pub(crate) use programs::{ASIDE, give_back};
 pub(crate) use tree::{Item, Owner};
 
@@ -166,7 +165,16 @@ pub(crate) enum InstallError {
 pub(crate) fn plan(target: &Target) -> Result<Vec<Step>, InstallError> {
     let ids = Ids::of(target)?;
     let mut steps = accounts::steps(target, &ids);
-    steps.extend(check(target, &ids)?);
+    steps.extend(check::check(target, &ids)?);
     steps.extend(programs::steps(target, &ids)?);
     Ok(steps)
+}
+
+/// What is to be mended of the tree alone: owners, modes, what is missing.
+///
+/// # Errors
+///
+/// As [`plan`].
+pub(crate) fn tree_steps(target: &Target) -> Result<Vec<Step>, InstallError> {
+    check::check(target, &Ids::of(target)?)
 }

@@ -11,6 +11,7 @@ type Describe = fn() -> Command;
 pub(crate) const COMMANDS: &[(&str, Describe)] = &[
     ("applets", applets::links::Options::command),
     ("completions", applets::completions::Arguments::command),
+    ("doctor", applets::doctor::Arguments::command),
     ("install", applets::install::Arguments::command),
     ("manual", applets::manual::Arguments::command),
     ("queue", applets::queue::Arguments::command),

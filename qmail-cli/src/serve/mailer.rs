@@ -205,6 +205,7 @@ fn engine_config(
     };
     config.pid = pid;
     config.uid = uid;
+    config.log_hashes = queue.log_hashes;
     config.extra_recipients = queue.extra_recipients.clone();
     Ok(config)
 }
@@ -218,6 +219,7 @@ fn remote_delivery(controls: &Controls) -> Result<RemoteDelivery, StartError> {
             source,
         })?;
     config.routes = remote.routes.clone();
+    config.tls = remote.tls;
     config.own_addresses = own_addresses()?;
     config.connect_timeout = remote.connect_timeout;
     if let Some(timeout) = remote.timeout {

@@ -1,4 +1,5 @@
-//! How a client proves who it is: the server's side of SASL (RFC 4422), free of any protocol's framing.
+//! How a client proves who it is: SASL (RFC 4422), free of any protocol's framing. Here is the server's side; [`client`] is
+//! the other one.
 //!
 //! | mechanism | the client shows | the server must know |
 //! |---|---|---|
@@ -14,6 +15,7 @@
 //! octets; they are not prepared (RFC 4013), so other spellings of one Unicode text are other names. Channels are not bound
 //! (no `-PLUS`). Nothing here panics, recurses or grows beyond [`RESPONSE_OCTETS_MAX`].
 
+pub mod client;
 mod exchange;
 mod plain;
 mod scram;
