@@ -11,6 +11,7 @@
 //! | concurrencydestination | number, 20 | most remote deliveries at a time to one destination |
 //! | remotetls | `off`, `opportunistic`, `required` or `verified`; `opportunistic` | TLS to other hosts, see `TlsPolicy` |
 //! | timeoutpop3d | number, 1200 | seconds that a POP3 client may be idle |
+//! | loghash | number, 0 | 1 logs the SHA-256 of each message that comes in |
 //! | queueextra | list, none | addresses that get every message besides its own recipients |
 //!
 //! Those about how SMTP clients come in stand in [`entrance`](super::entrance).
@@ -124,6 +125,8 @@ pub(crate) struct QueueControls {
     pub(crate) double_bounce_to: Bytes,
     /// doublebouncehost.
     pub(crate) double_bounce_host: Bytes,
+    /// loghash is not 0.
+    pub(crate) log_hashes: bool,
     /// queueextra.
     pub(crate) extra_recipients: Vec<Address>,
 }
@@ -186,6 +189,7 @@ impl Controls {
                 .line("doublebounceto")?
                 .unwrap_or_else(|| Bytes::from_static(b"postmaster")),
             double_bounce_host: reader.called("doublebouncehost")?,
+            log_hashes: reader.directory.integer("loghash")?.unwrap_or(0) > 0,
             extra_recipients: extra_recipients(home)?,
         };
         let remote = RemoteControls::read_from(&mut reader)?;

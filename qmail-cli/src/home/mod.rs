@@ -1,5 +1,6 @@
 //! The home of a mail system: `control/`, `users/`, `queue/` and more below one directory.
 
+mod catalog;
 mod controls;
 mod create;
 mod directory;
@@ -10,6 +11,9 @@ use std::path::{Path, PathBuf};
 
 use crate::privilege::is_setuid;
 
+pub(crate) use catalog::{
+    CLASSIC as CLASSIC_CONTROLS, ControlFile, ControlKind, Fallback, OWN as OWN_CONTROLS,
+};
 pub(crate) use controls::{
     Controls, Pop3Controls, QueueControls, ReceiverControls, RemoteControls, SmtpControls,
 };

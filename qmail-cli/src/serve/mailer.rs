@@ -66,7 +66,7 @@ impl Mailer {
             SpoolKind::Split => {
                 let workers = Workers::threads(DISK_THREADS)?;
                 (
-                    Arc::new(SplitSpool::open(&queue, workers)?),
+                    Arc::new(SplitSpool::open(&queue, workers)?.keeping_spares()),
                     Some(Trigger::open(&queue)?),
                 )
             }
@@ -205,6 +205,7 @@ fn engine_config(
     };
     config.pid = pid;
     config.uid = uid;
+    config.log_hashes = queue.log_hashes;
     config.extra_recipients = queue.extra_recipients.clone();
     Ok(config)
 }
