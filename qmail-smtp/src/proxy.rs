@@ -149,7 +149,7 @@ fn binary(header: &[u8]) -> Result<Option<Origin>, BadHeader> {
         (0x21, 0x11) => origin::<4>(addresses).map(Some),
         (0x21, 0x21) => origin::<16>(addresses).map(Some),
         // Datagrams are none of ours; other families have no address that we know.
-        (0x21, family) if matches!(family, 0x00 | 0x31) => Ok(None),
+        (0x21, 0x00 | 0x31) => Ok(None),
         _ => Err(BadHeader),
     }
 }
