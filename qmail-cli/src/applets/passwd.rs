@@ -146,8 +146,10 @@ fn act(action: Action, file: &PasswordFile) -> Result<bool, Trouble> {
 /// Asks on the terminal, twice if it is new; or takes the first line of what is no terminal.
 fn ask(prompt: &str, is_new: bool) -> Result<String, Trouble> {
     let secret = if io::stdin().is_terminal() {
-        let secret = rpassword::prompt_password(prompt).map_err(unreadable)?;
-        if is_new && rpassword::prompt_password("Again: ").map_err(unreadable)? != secret {
+        let secret = rpassword::prompt_password(prompt).map_err(|error| unreadable(&error))?;
+        if is_new
+            && rpassword::prompt_password("Again: ").map_err(|error| unreadable(&error))? != secret
+        {
             return Err(Trouble::Input("these are two different passwords".into()));
         }
         secret
@@ -156,7 +158,7 @@ fn ask(prompt: &str, is_new: bool) -> Result<String, Trouble> {
         let mut input = io::stdin().lock();
         io::Read::take(&mut input, 8192)
             .read_line(&mut line)
-            .map_err(unreadable)?;
+            .map_err(|error| unreadable(&error))?;
         line.trim_end_matches(['\n', '\r']).to_owned()
     };
     if secret.is_empty() {
@@ -170,6 +172,6 @@ fn ask(prompt: &str, is_new: bool) -> Result<String, Trouble> {
     Ok(secret)
 }
 
-fn unreadable(error: io::Error) -> Trouble {
+fn unreadable(error: &io::Error) -> Trouble {
     Trouble::Input(format!("cannot read a password: {error}"))
 }

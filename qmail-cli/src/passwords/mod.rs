@@ -39,7 +39,13 @@ struct Cached {
     hashes: Arc<Hashes>,
 }
 
-type Hashes = HashMap<Box<[u8]>, Box<str>>;
+#[derive(Default)]
+struct Hashes {
+    /// The records of each user.
+    records: HashMap<Box<[u8]>, Box<str>>,
+    /// Whether any of them is for SCRAM-SHA-256.
+    has_verifiers: bool,
+}
 
 type Stamp = (u64, Option<SystemTime>);
 
@@ -60,7 +66,7 @@ impl PasswordFile {
     /// The file cannot be read. A file that is missing has no users.
     pub(crate) fn verify(&self, name: &[u8], secret: &[u8]) -> io::Result<bool> {
         let hashes = self.hashes()?;
-        let (known, records) = match hashes.get(name) {
+        let (known, records) = match hashes.records.get(name) {
             Some(records) => (true, &**records),
             None => (false, record::NOBODY),
         };
@@ -74,9 +80,8 @@ impl PasswordFile {
     /// As [`PasswordFile::verify`].
     pub(crate) fn verifier(&self, name: &[u8]) -> io::Result<Option<Verifier>> {
         let hashes = self.hashes()?;
-        Ok(hashes
-            .get(name)
-            .and_then(|records| record::verifier(records)))
+        let records = hashes.records.get(name);
+        Ok(records.and_then(|records| record::verifier(records)))
     }
 
     /// Whether any user has a record for SCRAM-SHA-256.
@@ -85,10 +90,7 @@ impl PasswordFile {
     ///
     /// As [`PasswordFile::verify`].
     pub(crate) fn has_verifiers(&self) -> io::Result<bool> {
-        let hashes = self.hashes()?;
-        Ok(hashes
-            .values()
-            .any(|records| record::verifier(records).is_some()))
+        Ok(self.hashes()?.has_verifiers)
     }
 
     /// Whether there is a line for `name`.
@@ -97,7 +99,7 @@ impl PasswordFile {
     ///
     /// As [`PasswordFile::verify`].
     pub(crate) fn knows(&self, name: &[u8]) -> io::Result<bool> {
-        Ok(self.hashes()?.contains_key(name))
+        Ok(self.hashes()?.records.contains_key(name))
     }
 
     /// The users, sorted.
@@ -106,7 +108,7 @@ impl PasswordFile {
     ///
     /// As [`PasswordFile::verify`].
     pub(crate) fn names(&self) -> io::Result<Vec<Box<[u8]>>> {
-        let mut names: Vec<_> = self.hashes()?.keys().cloned().collect();
+        let mut names: Vec<_> = self.hashes()?.records.keys().cloned().collect();
         names.sort_unstable();
         Ok(names)
     }
@@ -211,14 +213,22 @@ impl PasswordFile {
 
 /// Of a name that occurs twice, the last line counts. Lines without a hash let nobody in.
 fn parse(file: &[u8]) -> Hashes {
-    file.split(|&octet| octet == b'\n')
+    let records: HashMap<_, Box<str>> = file
+        .split(|&octet| octet == b'\n')
         .filter(|line| !line.starts_with(b"#"))
         .filter_map(|line| {
             let colon = memchr::memchr(b':', line)?;
-            let hash = std::str::from_utf8(&line[colon + 1..]).ok()?;
-            Some((line[..colon].into(), hash.trim_end().into()))
+            let records = std::str::from_utf8(&line[colon + 1..]).ok()?;
+            Some((line[..colon].into(), records.trim_end().into()))
         })
-        .collect()
+        .collect();
+    let has_verifiers = records
+        .values()
+        .any(|records| record::verifier(records).is_some());
+    Hashes {
+        records,
+        has_verifiers,
+    }
 }
 
 /// A line of the file, with its LF.

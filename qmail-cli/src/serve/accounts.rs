@@ -82,7 +82,7 @@ impl PasswordChecker for Accounts {
             let right = tokio::task::spawn_blocking(move || file.verify(&name, secret.reveal()))
                 .await
                 .map_err(unavailable)?
-                .map_err(unreadable)?;
+                .map_err(|error| unreadable(&error))?;
             if !right {
                 return Err(LoginError::Refused);
             }
@@ -104,7 +104,9 @@ impl PasswordChecker for Accounts {
         };
         let local_part = self.local_part(name);
         let found = match &local_part {
-            Some(local_part) => file.verifier(local_part).map_err(unreadable)?,
+            Some(local_part) => file
+                .verifier(local_part)
+                .map_err(|error| unreadable(&error))?,
             None => None,
         };
         match (found, local_part) {
@@ -158,7 +160,7 @@ fn maildir(user: &User) -> PathBuf {
         .join(user.maildir.as_deref().unwrap_or(MAILDIR.as_ref()))
 }
 
-fn unreadable(error: io::Error) -> LoginError {
+fn unreadable(error: &io::Error) -> LoginError {
     unavailable(format_args!("users/passwords: {error}"))
 }
 

@@ -4,6 +4,7 @@
 //! exchanged as a whole when the control files are read again, and in the queue. A session that fails takes nobody with it.
 
 mod accounts;
+mod entrance;
 mod gate;
 mod listen;
 mod mailer;
@@ -16,8 +17,13 @@ mod start;
 mod submission;
 mod system;
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+
+use qmail_core::sasl;
+use rand::TryRng as _;
+use rand::rngs::SysRng;
 
 use crate::home::Home;
 
@@ -32,8 +38,16 @@ pub(crate) struct Options {
     pub(crate) home: Home,
     /// Where to take mail; may be empty.
     pub(crate) smtp: Vec<SocketAddr>,
+    /// Where to take mail of users who log in; may be empty.
+    pub(crate) submission: Vec<SocketAddr>,
+    /// The same, encrypted from the start; may be empty.
+    pub(crate) submissions: Vec<SocketAddr>,
+    /// Where to take mail by LMTP; may be empty.
+    pub(crate) lmtp: Vec<SocketAddr>,
     /// Where to give mail out; may be empty.
     pub(crate) pop3: Vec<SocketAddr>,
+    /// The same, encrypted from the start; may be empty.
+    pub(crate) pop3s: Vec<SocketAddr>,
     /// Whether queued mail is delivered.
     pub(crate) deliver: bool,
     /// Users beside those of the home.
@@ -42,6 +56,30 @@ pub(crate) struct Options {
     pub(crate) any_password: bool,
     pub(crate) spool: SpoolKind,
     pub(crate) log_format: LogFormat,
+}
+
+impl Options {
+    /// The listeners of one kind.
+    fn addresses(&self, door: smtp::Door) -> &[SocketAddr] {
+        match door {
+            smtp::Door::Mx => &self.smtp,
+            smtp::Door::Submission => &self.submission,
+            smtp::Door::Submissions => &self.submissions,
+            smtp::Door::Lmtp => &self.lmtp,
+        }
+    }
+}
+
+/// Random octets in a nonce.
+const NONCE_OCTETS: usize = 16;
+
+/// A nonce for the logins of one session, that nobody can guess.
+fn nonce() -> io::Result<String> {
+    let mut random = [0; NONCE_OCTETS];
+    SysRng
+        .try_fill_bytes(&mut random)
+        .map_err(io::Error::other)?;
+    Ok(sasl::encode(&random))
 }
 
 /// A user that an option names.

@@ -51,6 +51,11 @@ pub(crate) enum StartError {
         source: io::Error,
         remedy: &'static str,
     },
+    #[error("cannot listen for {service} without {}: put the certificate and key of this host there", path.display())]
+    NoCertificate {
+        service: &'static str,
+        path: PathBuf,
+    },
     #[error("cannot make the Maildir {}: {source}; check the path given with --mailbox", path.display())]
     Mailbox { path: PathBuf, source: io::Error },
     #[error("cannot use {}: {source}; does this user own it?", path.display())]
@@ -165,7 +170,7 @@ fn prepare_mailboxes(
                 path: mailbox.maildir.clone(),
                 source,
             })?;
-        if options.any_password || options.pop3.is_empty() {
+        if options.any_password || (options.pop3.is_empty() && options.pop3s.is_empty()) {
             continue;
         }
         let made = || -> io::Result<Option<String>> {
@@ -227,14 +232,14 @@ impl Announcer {
             "qmail: mail for {address} is kept in {}",
             user.maildir.display()
         );
-        if let Some(smtp) = system.smtp().first() {
+        if let Some(smtp) = system.smtp() {
             let _ = write!(
                 words,
                 "\nqmail: send a message:\n  \
                  printf 'Subject: hello\\n\\nIt works.\\n' | curl -sS --crlf --mail-from {address} --mail-rcpt {address} -T - smtp://{smtp}"
             );
         }
-        if let Some(pop3) = system.pop3().first() {
+        if let Some(pop3) = system.pop3() {
             let _ = write!(
                 words,
                 "\nqmail: read it:\n  curl -sS -u {address}:{} pop3://{pop3}/1",
