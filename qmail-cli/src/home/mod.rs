@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use crate::privilege::is_setuid;
 
 pub(crate) use controls::{
-    Controls, Pop3Controls, QueueControls, ReceiverControls, RemoteControls, SmtpControls,
+    Controls, Pop3Controls, QueueControls, ReceiverControls, RemoteControls, SendControls,
+    SmtpControls,
 };
 pub(crate) use create::{CreateError, FirstUser, create_controls, create_users};
 pub(crate) use directory::ControlError;

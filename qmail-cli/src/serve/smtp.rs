@@ -19,8 +19,8 @@ use qmail_smtp::server::{Config, Event, Session, Verdict};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
-use super::report::Reporter;
 use crate::policy::{Policy, Relaying};
+use crate::report::Reporter;
 
 /// What all sessions of one configuration share.
 pub(crate) struct Rules {
