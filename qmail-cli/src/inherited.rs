@@ -1,4 +1,6 @@
-//! Descriptors that a parent has left open for us.
+//! Descriptors that whoever started this program left open for it, beyond the standard three.
+//!
+//! They can be used safely only by copies: nothing else in this process has those.
 
 use std::fs::File;
 use std::io;
@@ -7,8 +9,15 @@ use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
 
 use filedescriptor::FileDescriptor;
 
-/// Descriptors that every process has.
-const STANDARD: RangeInclusive<RawFd> = 0..=2;
+/// A copy of an open descriptor of this process, closed when a program is run. The original stays open.
+///
+/// # Errors
+///
+/// It is not open.
+pub(crate) fn copy(descriptor: RawFd) -> io::Result<File> {
+    let copy = FileDescriptor::dup(&descriptor).map_err(io::Error::other)?;
+    copy.as_file().map_err(io::Error::other)
+}
 
 /// Takes over the descriptors of these numbers: they come back under other ones, in their order, and are closed when a program
 /// is run. Of the standard ones 1 and 2 become copies of 0, the others are closed.
@@ -19,34 +28,30 @@ const STANDARD: RangeInclusive<RawFd> = 0..=2;
 ///
 /// One of them is not open.
 pub(crate) fn take(numbers: RangeInclusive<RawFd>) -> io::Result<Vec<OwnedFd>> {
-    let copies: Vec<FileDescriptor> = numbers
-        .clone()
-        .map(|number| FileDescriptor::dup(&number).map_err(io::Error::other))
-        .collect::<io::Result<_>>()?;
-    // A copy gets the lowest number that is free.
+    let copies: Vec<File> = numbers.clone().map(copy).collect::<io::Result<_>>()?;
+    // A copy gets the lowest number that is free: a low one was free when another was to be copied.
     if copies.iter().any(|copy| copy.as_raw_fd() <= *numbers.end()) {
         return Err(io::ErrorKind::NotFound.into());
     }
-    let taken = copies
-        .iter()
-        .map(|copy| copy.as_file().map(OwnedFd::from).map_err(io::Error::other))
-        .collect::<io::Result<_>>()?;
-    for number in numbers.filter(|number| !STANDARD.contains(number)) {
+    for number in numbers.filter(|&number| number > STANDARD_MAX) {
         nix::unistd::close(number)?;
     }
     let zero = File::from(io::stdin().as_fd().try_clone_to_owned()?);
     rustix::stdio::dup2_stdout(&zero)?;
     rustix::stdio::dup2_stderr(&zero)?;
-    Ok(taken)
+    Ok(copies.into_iter().map(OwnedFd::from).collect())
 }
 
 /// Closes whatever is open beyond the standard descriptors. To be called first of all.
 pub(crate) fn close_others() {
-    for number in 3..CLOSED_BELOW {
+    for number in STANDARD_MAX + 1..CLOSED_BELOW {
         // Most are not open.
         let _ = nix::unistd::close(number);
     }
 }
+
+/// Up to this number the descriptors have names.
+const STANDARD_MAX: RawFd = 2;
 
 /// Nobody leaves a descriptor of this number or a higher one open by accident.
 const CLOSED_BELOW: RawFd = 64;
