@@ -3,8 +3,8 @@
 
 use libfuzzer_sys::fuzz_target;
 use qmail_core::header::{Part, Qualifier, Splitter, address_list, mailbox};
-use qmail_core::message::Stamp;
 use qmail_core::message::inject::{Identity, Injection, Settings};
+use qmail_core::message::{Options, Stamp};
 
 fuzz_target!(|input: (u8, &[u8])| {
     let (piece_octets, message) = input;
@@ -86,7 +86,7 @@ fn read_twice(value: &[u8]) {
 }
 
 fn inject(message: &[u8], qualifier: Qualifier) {
-    let settings = Settings::new(qualifier, "id.example", Identity::new("joe"));
+    let settings = Settings::new(qualifier, Options::new("id.example"), Identity::new("joe"));
     let mut injection = Injection::new(&settings);
     let mut splitter = Splitter::with_mbox_lines(1 << 20);
     let mut rest = message;

@@ -1,5 +1,7 @@
 //! What qmail-inject, new-inject and sendmail have in common: environment, control files, reading a message.
 
+mod options;
+
 use std::convert::Infallible;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read, Write as _};
@@ -18,6 +20,8 @@ use crate::exit;
 use crate::getopt::BadOption;
 use crate::home::Home;
 use crate::queue_program::QueueProgram;
+
+pub(crate) use options::{Options, User};
 
 /// Longest header in octets that is held. Beyond it there is "no memory": fields are needed before anything is written.
 pub(crate) const HEADER_OCTETS_MAX: usize = 1 << 30;
@@ -193,31 +197,6 @@ impl<E: Into<Self>> From<HeaderError<E>> for Trouble {
 impl From<Infallible> for Trouble {
     fn from(never: Infallible) -> Self {
         match never {}
-    }
-}
-
-/// Whose recipients count: the options `-a`, `-h`, `-H`, `-A`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Recipients {
-    Arguments,
-    Header,
-    Both,
-    ArgumentsElseHeader,
-}
-
-impl Recipients {
-    /// Whether those of the command line count.
-    pub(crate) fn count_arguments(self) -> bool {
-        self != Self::Header
-    }
-
-    /// Whether those of the header count, with so many on the command line.
-    pub(crate) fn count_header(self, arguments: usize) -> bool {
-        match self {
-            Self::Arguments => false,
-            Self::Header | Self::Both => true,
-            Self::ArgumentsElseHeader => arguments == 0,
-        }
     }
 }
 

@@ -92,7 +92,7 @@ fn read_request(address: &[u8]) -> Result<Request, HeaderError<()>> {
             let mut addresses = mailboxes
                 .iter()
                 .filter_map(|mailbox| mailbox.address.as_ref());
-            request.wanted |= addresses.any(|found| found == address);
+            request.wanted |= addresses.any(|found| **found == *address);
         }
         Ok(())
     })?;

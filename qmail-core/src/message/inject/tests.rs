@@ -1,5 +1,6 @@
 use super::*;
 use crate::Escaped;
+use crate::control::Set;
 use crate::header::{Part, Splitter};
 
 const STAMP: Stamp = Stamp {
@@ -10,7 +11,7 @@ const STAMP: Stamp = Stamp {
 
 fn settings() -> Settings {
     let qualifier = Qualifier::new(b"dh.example", b"dd.example", b"pd.example").unwrap();
-    Settings::new(qualifier, "id.example", Identity::new("joe"))
+    Settings::new(qualifier, Options::new("id.example"), Identity::new("joe"))
 }
 
 fn feed(injection: &mut Injection<'_>, header: &[u8]) -> Result<(), InjectError> {
@@ -63,7 +64,7 @@ fn a_bare_message_becomes_complete() {
 fn everything_at_once() {
     let mut settings = settings();
     settings.from.name = Some(b"Joe \"Q\" Public".to_vec());
-    settings.mailing_lists = Set::parse(b"list@lists.example\n");
+    settings.options.mailing_lists = Set::parse(b"list@lists.example\n");
     let message = injected(
         &settings,
         b"From joe Thu Jan  1 00:00:00 1970\n\
@@ -119,12 +120,12 @@ fn senders_in_order_of_rank() {
         injected(&letters, b"").unwrap().sender,
         b"joe@cs.pd.example"
     );
-    letters.verp_per_recipient = true;
+    letters.options.verp_per_recipient = true;
     assert_eq!(
         injected(&letters, b"").unwrap().sender,
         b"joe-@cs.pd.example-@[]"
     );
-    letters.verp_per_message = true;
+    letters.options.verp_per_message = true;
     assert_eq!(
         injected(&letters, b"").unwrap().sender,
         b"joe-1700000000.77-@cs.pd.example-@[]"
@@ -134,9 +135,9 @@ fn senders_in_order_of_rank() {
         injected(&letters, path).unwrap().sender,
         b"b@dh.example-@[]"
     );
-    letters.drop_return_path = true;
-    letters.verp_per_recipient = false;
-    letters.verp_per_message = false;
+    letters.options.drop_return_path = true;
+    letters.options.verp_per_recipient = false;
+    letters.options.verp_per_message = false;
     letters.sender_user = Some(b"s u".to_vec());
     letters.sender_host = Some(b"[10.0.0.1]".to_vec());
     assert_eq!(injected(&letters, path).unwrap().sender, b"s u@[10.0.0.1]");
@@ -217,8 +218,8 @@ fn a_sender_field_must_be_understood() {
         );
     }
     let mut dropping = settings();
-    dropping.drop_from = true;
-    dropping.drop_return_path = true;
+    dropping.options.drop_from = true;
+    dropping.options.drop_return_path = true;
     injected(&dropping, b"From: a (x\nReturn-Path: a@x.org>\n").unwrap();
 }
 
