@@ -1,7 +1,6 @@
 //! `qmail-inject`: completes a message and queues it.
 
 use std::ffi::OsString;
-use std::io;
 use std::process::ExitCode;
 
 use qmail_core::header::{Qualifier, Splitter};
@@ -13,7 +12,7 @@ use crate::exit;
 use crate::home::Home;
 use crate::injection::{
     self, HEADER_OCTETS_MAX, Options, Target, Trouble, User, enter_home, first_variable,
-    host_control, mailing_lists, read_header, warn_of_nobody,
+    host_control, mailing_lists, read_header, standard_input, warn_of_nobody,
 };
 use crate::queue_program::QueueProgram;
 
@@ -69,7 +68,7 @@ fn inject(arguments: &[OsString]) -> Result<(), Trouble> {
         injection.recipient(recipient)?;
     }
 
-    let mut input = io::stdin().lock();
+    let mut input = standard_input();
     let splitter = Splitter::with_mbox_lines(HEADER_OCTETS_MAX);
     let (end, start) = read_header(&mut input, splitter, |field| injection.field(field))?;
     let mut message = injection.finish(injection::stamp().map_err(|_| Trouble::Read)?)?;

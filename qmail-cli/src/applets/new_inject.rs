@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::convert::Infallible;
 use std::ffi::OsString;
-use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -15,7 +14,7 @@ use qmail_core::message::compose::{ComposeSettings, Composition, ControlOctet};
 use crate::applet::{Applet, Call, Kind};
 use crate::injection::{
     self, HEADER_OCTETS_MAX, Options, Target, Trouble, User, enter_home, first_variable,
-    mailing_lists, read_header, warn_of_nobody,
+    mailing_lists, read_header, standard_input, warn_of_nobody,
 };
 use crate::queue_program::QueueProgram;
 use crate::{composition, exit};
@@ -97,7 +96,7 @@ fn inject(arguments: &[OsString]) -> Result<(), Trouble> {
         composition.recipient(recipient)?;
     }
 
-    let mut input = io::stdin().lock();
+    let mut input = standard_input();
     let (end, start) = read_header(&mut input, Splitter::new(HEADER_OCTETS_MAX), |field| {
         composition.field(field);
         Ok::<(), Infallible>(())
