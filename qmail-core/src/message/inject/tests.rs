@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 use crate::Escaped;
 use crate::control::Set;
@@ -15,10 +17,18 @@ fn settings() -> Settings {
 }
 
 fn feed(injection: &mut Injection<'_>, header: &[u8]) -> Result<(), InjectError> {
+    feed_pieces(injection, &[header])
+}
+
+fn feed_pieces(injection: &mut Injection<'_>, pieces: &[&[u8]]) -> Result<(), InjectError> {
     let mut splitter = Splitter::with_mbox_lines(1_000_000);
-    let mut rest = header;
-    while let Some(Part::Field(field)) = splitter.next(&mut rest).unwrap() {
-        injection.field(&field)?;
+    for mut piece in pieces.iter().copied() {
+        while let Some(part) = splitter.next(&mut piece).unwrap() {
+            match part {
+                Part::Field(field) => injection.field(&field)?,
+                Part::Body { .. } => return Ok(()),
+            }
+        }
     }
     while let Some(Part::Field(field)) = splitter.finish() {
         injection.field(&field)?;
@@ -283,5 +293,48 @@ fn arguments_come_before_the_header() {
             Some(&b"arg@dh.example"[..])
         );
         assert!(message.header.ends_with(b"Apparently-To: c@dh.example\n"));
+    }
+}
+
+const PIECES: &[&[u8]] = &[
+    b"To: ann, Bob <bob@x.org>\n",
+    b"Cc: team: a@x.org, \"b\n c\"@y;\r\n",
+    b"From: joe (Joe)\n",
+    b"Bcc: (broken\n",
+    b"Resent-To: r\n",
+    b"Return-Path: <s@x>\n",
+    b"From mbox line\n",
+    b"Subject : x\n\ty\n",
+    b" continued\n",
+    b"no field\n",
+    b"\r\n",
+    b"\n",
+    b"X:",
+];
+
+proptest! {
+    /// Wherever the input is cut, the message is the same; what it was made of, made again, is the same but for what was
+    /// taken away.
+    #[test]
+    fn no_cut_changes_a_message(
+        pieces in proptest::collection::vec(prop::sample::select(PIECES), 0..8),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let header = pieces.concat();
+        let settings = settings();
+        let make = |pieces: &[&[u8]]| {
+            let mut injection = Injection::new(&settings);
+            feed_pieces(&mut injection, pieces)?;
+            injection.finish(STAMP)
+        };
+        let whole = make(&[&header]);
+        let (start, end) = header.split_at(cut.index(header.len() + 1));
+        prop_assert_eq!(&make(&[start, end]), &whole);
+        let octets: Vec<_> = header.chunks(1).collect();
+        prop_assert_eq!(&make(&octets), &whole);
+        if let Ok(message) = whole {
+            let again = make(&[&message.header]).unwrap();
+            prop_assert_eq!(String::from_utf8_lossy(&again.header), String::from_utf8_lossy(&message.header));
+        }
     }
 }
