@@ -209,7 +209,7 @@ fn difference_8_message_ids_are_unique() {
         assert!(
             parts[0]
                 .parse::<u64>()
-                .is_ok_and(|stamp| stamp > 2020_00_00_00_00_00)
+                .is_ok_and(|stamp| stamp > 20_200_000_000_000)
         );
         assert!(parts[1].parse::<u64>().is_ok_and(|unique| unique > 999_999));
         assert_eq!(parts[2], "qmail@mail");
