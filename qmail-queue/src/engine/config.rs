@@ -67,6 +67,12 @@ pub struct Config {
     pub pid: u32,
     /// The user it runs as, in the log. Default: 0.
     pub uid: u32,
+    /// Recipients that every message gets besides its own, bounces too
+    /// ([`Intake::with_extra_recipients`](crate::Intake::with_extra_recipients)). Default: none.
+    pub extra_recipients: Vec<Address>,
+    /// Logs the SHA-256 of the text of each message that comes in ([`LogEvent::MessageHash`](crate::LogEvent::MessageHash)). It
+    /// is read once more for that, before anything else is done. Default: no.
+    pub log_hashes: bool,
 }
 
 impl Config {
@@ -85,6 +91,8 @@ impl Config {
             double_bounce_to: Some(Address::new(postmaster)?),
             pid: 0,
             uid: 0,
+            extra_recipients: Vec::new(),
+            log_hashes: false,
         })
     }
 }
