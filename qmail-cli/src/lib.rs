@@ -18,6 +18,7 @@ mod command_line;
 mod composition;
 mod delivery;
 mod descriptor;
+mod dns_lists;
 mod doctor;
 mod exit;
 mod getopt;
@@ -44,6 +45,7 @@ mod spawner;
 mod stdio;
 mod tcp_peer;
 mod timeout_table;
+mod tls;
 mod ucspi;
 mod utmp;
 

@@ -14,6 +14,8 @@
 //! | loghash | number, 0 | 1 logs the SHA-256 of each message that comes in |
 //! | queueextra | list, none | addresses that get every message besides its own recipients |
 //!
+//! Those about how SMTP clients come in stand in [`entrance`](super::entrance).
+//!
 //! A file that cannot be read, or says what cannot be, stops the start.
 
 use std::sync::Arc;
@@ -28,6 +30,7 @@ use qmail_deliver::TlsPolicy;
 
 use super::Home;
 use super::directory::{ControlError, Directory};
+use super::entrance::EntranceControls;
 use super::extra::extra_recipients;
 use crate::serve::Networks;
 
@@ -51,6 +54,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(60);
 pub(crate) struct Controls {
     /// SMTP in.
     pub(crate) smtp: SmtpControls,
+    /// How SMTP clients come in.
+    pub(crate) entrance: EntranceControls,
     /// POP3.
     pub(crate) pop3: Pop3Controls,
     /// The queue.
@@ -154,6 +159,7 @@ impl Controls {
             reader.named("locals")?;
         }
         let smtp = SmtpControls::read(&mut reader)?;
+        let entrance = EntranceControls::read(&mut reader.directory)?;
         let per_address = smtp.sessions_per_address_max;
         let pop3 = Pop3Controls {
             hostname: reader.called("me")?,
@@ -189,6 +195,7 @@ impl Controls {
         let remote = RemoteControls::read_from(&mut reader)?;
         Ok(Self {
             smtp,
+            entrance,
             pop3,
             queue,
             remote,
@@ -341,8 +348,21 @@ impl Directory {
         Ok(usize::try_from(count.min(CONCURRENCY_MAX)).unwrap_or(usize::MAX))
     }
 
+    /// Whether: 0 or 1.
+    pub(super) fn flag(&mut self, name: &str) -> Result<bool, ControlError> {
+        match self.integer(name)? {
+            None | Some(0) => Ok(false),
+            Some(1) => Ok(true),
+            Some(value) => Err(ControlError::Bad {
+                path: self.path(name),
+                value: value.to_string(),
+                remedy: "write 1 for yes, or 0 for no",
+            }),
+        }
+    }
+
     /// How long to wait.
-    fn seconds(&mut self, name: &str) -> Result<Option<Duration>, ControlError> {
+    pub(super) fn seconds(&mut self, name: &str) -> Result<Option<Duration>, ControlError> {
         let seconds = self.integer(name)?;
         Ok(seconds.map(|seconds| Duration::from_secs(seconds.clamp(1, TIMEOUT_MAX))))
     }
@@ -366,7 +386,7 @@ fn tls_policy(directory: &Directory) -> Result<TlsPolicy, ControlError> {
     }
 }
 
-fn networks(directory: &Directory, name: &str) -> Result<Networks, ControlError> {
+pub(super) fn networks(directory: &Directory, name: &str) -> Result<Networks, ControlError> {
     let file = directory.file(name)?.unwrap_or_default();
     let lines = qmail_core::control::list(&file).map(|line| line.octets);
     Networks::parse(lines).map_err(|line| ControlError::Bad {

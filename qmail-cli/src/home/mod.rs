@@ -4,6 +4,7 @@ mod catalog;
 mod controls;
 mod create;
 mod directory;
+mod entrance;
 mod extra;
 
 use std::path::{Path, PathBuf};
@@ -18,6 +19,7 @@ pub(crate) use controls::{
 };
 pub(crate) use create::{CreateError, FirstUser, create_controls, create_users};
 pub(crate) use directory::ControlError;
+pub(crate) use entrance::{EntranceControls, server_tls};
 pub(crate) use extra::extra_recipients;
 
 /// Where a home is when nobody says otherwise.

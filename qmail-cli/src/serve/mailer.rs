@@ -66,7 +66,7 @@ impl Mailer {
             SpoolKind::Split => {
                 let workers = Workers::threads(DISK_THREADS)?;
                 (
-                    Arc::new(SplitSpool::open(&queue, workers)?),
+                    Arc::new(SplitSpool::open(&queue, workers)?.keeping_spares()),
                     Some(Trigger::open(&queue)?),
                 )
             }
