@@ -4,3 +4,4 @@
 pub mod conformance;
 pub mod server;
 pub mod tls;
+pub mod submission;
