@@ -3,5 +3,5 @@
 
 pub mod conformance;
 pub mod server;
-pub mod tls;
 pub mod submission;
+pub mod tls;
