@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 
 use super::accounts::Accounts;
 use super::nonce;
-use super::report::Reporter;
+use crate::report::Reporter;
 use crate::tls::{ServerTls, Stream};
 
 /// What a listener is for.

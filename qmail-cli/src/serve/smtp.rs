@@ -26,8 +26,8 @@ use tokio::sync::watch;
 use super::entrance::{Entrance, Visitor, look_at};
 use super::gate::Pass;
 use super::nonce;
-use super::report::Reporter;
 use crate::policy::{Policy, Relaying};
+use crate::report::Reporter;
 use crate::tls::{ServerTls, Stream};
 
 /// What all sessions of one configuration share.
@@ -105,16 +105,18 @@ impl Rules {
         self.entrance.controls.tls.as_ref()
     }
 
-    /// How this visitor's session behaves. Ways to log in that nobody's password is kept for are not offered.
+    /// How this visitor's session behaves.
     fn config(&self, door: Door, visitor: &Visitor, checker: &dyn PasswordChecker) -> Arc<Config> {
-        let shared = &self.configs[door.index()];
+        let config = &self.configs[door.index()];
         let possible = |mechanism: &Mechanism| mechanism.is_possible(checker);
-        let login = shared.login.as_ref();
-        let all_possible = login.is_none_or(|login| login.mechanisms.iter().all(possible));
-        if all_possible && visitor.databytes.is_none() {
-            return Arc::clone(shared);
+        let as_is = config
+            .login
+            .as_ref()
+            .is_none_or(|login| login.mechanisms.iter().all(possible));
+        if as_is && visitor.databytes.is_none() {
+            return Arc::clone(config);
         }
-        let mut config = Config::clone(shared);
+        let mut config = Config::clone(config);
         if let Some(login) = &mut config.login {
             login.mechanisms.retain(possible);
         }
