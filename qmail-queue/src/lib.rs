@@ -25,7 +25,8 @@ pub use scheduler::{
     next_attempt,
 };
 pub use spool::{
-    Channel, Committed, Entry, Found, Incoming, MemorySpool, MessageId, Position, Recipient,
-    Routed, Settled, SplitSpool, Spool, SpoolDraft, SpoolError, split,
+    Channel, Committed, Entry, Found, Incoming, JournalConfig, JournalSpool, MemorySpool,
+    MessageId, Position, Recipient, Routed, Settled, SplitSpool, Spool, SpoolDraft, SpoolError,
+    split,
 };
 pub use workers::Workers;
