@@ -64,6 +64,7 @@ fn settle(session: &mut Session, event: Event, text: &mut Vec<u8>, accepted: &mu
         Event::Rcpt {
             question,
             recipient,
+            ..
         } => {
             assert!(!recipient.as_bytes().is_empty());
             assert!(recipient.as_bytes().iter().all(|&octet| octet >= b' '));

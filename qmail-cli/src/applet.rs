@@ -4,6 +4,8 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::ExitCode;
 
+use crate::manual::Manual;
+use crate::privilege::is_setuid;
 use crate::{applets, exit};
 
 /// One program of the multi-call binary. Its code is one file in `applets/`.
@@ -47,21 +49,25 @@ pub(crate) const APPLETS: &[Applet] = &[
     applets::tools822::RECEIVED,
     applets::links::APPLET,
     applets::conditions::BOUNCESAYING,
+    applets::completions::APPLET,
     applets::conditions::CONDREDIRECT,
     applets::fixcrio::FILTER,
     applets::predate::DATEMAIL,
+    applets::doctor::APPLET,
     applets::dot_forward::APPLET,
     applets::conditions::EXCEPT,
     applets::fastforward::APPLET,
     applets::fixcrio::FIXCRIO,
     applets::conditions::FORWARD,
     applets::tools822::IFTOCC,
+    applets::install::APPLET,
     applets::maildir2mbox::APPLET,
     applets::maildirmake::APPLET,
     applets::maildirserial::MAILDIRQMTP,
     applets::maildirserial::APPLET,
     applets::maildirserial::MAILDIRSMTP,
     applets::predate::MAILSUBJ,
+    applets::manual::APPLET,
     applets::new_inject::APPLET,
     applets::forward_files::NEWALIASES,
     applets::forward_files::NEWINCLUDE,
@@ -72,9 +78,11 @@ pub(crate) const APPLETS: &[Applet] = &[
     applets::forward_files::PRINTFORWARD,
     applets::forward_files::PRINTMAILLIST,
     applets::qbiff::APPLET,
+    applets::clean::APPLET,
     applets::getpw::APPLET,
     applets::inject::APPLET,
     applets::local::APPLET,
+    applets::lspawn::APPLET,
     applets::newmrh::APPLET,
     applets::newu::APPLET,
     applets::pop3d::APPLET,
@@ -83,7 +91,9 @@ pub(crate) const APPLETS: &[Applet] = &[
     applets::qmqpc::APPLET,
     applets::qmtpd::QMQPD,
     applets::qmtpd::QMTPD,
+    applets::enqueue::APPLET,
     applets::remote::APPLET,
+    applets::rspawn::APPLET,
     applets::smtpd::APPLET,
     applets::tcpto::TCPOK,
     applets::tcpto::TCPTO,
@@ -126,11 +136,15 @@ pub fn applet_names() -> Vec<&'static str> {
 fn run(argv: Vec<OsString>) -> ExitCode {
     let mut arguments = argv.into_iter();
     let called = arguments.next().unwrap_or_default();
-    if let Some((applet, name)) = by_link(&called) {
-        return (applet.run)(&Call {
-            name,
+    if is_setuid() {
+        // The caller chooses every name this binary goes by: rights that were given to qmail-queue are for that alone.
+        return (applets::enqueue::APPLET.run)(&Call {
+            name: applets::enqueue::APPLET.names[0],
             arguments: arguments.collect(),
         });
+    }
+    if let Some((applet, name)) = by_link(&called) {
+        return call(applet, name, arguments.collect());
     }
     let Some(wanted) = arguments.next() else {
         let _ = exit::fatal("qmail", &"which program? `qmail help` lists them", 0);
@@ -146,10 +160,7 @@ fn run(argv: Vec<OsString>) -> ExitCode {
             ExitCode::SUCCESS
         }
         _ => match by_command(&wanted) {
-            Some((applet, name)) => (applet.run)(&Call {
-                name,
-                arguments: arguments.collect(),
-            }),
+            Some((applet, name)) => call(applet, name, arguments.collect()),
             None => exit::fatal(
                 "qmail",
                 &format_args!(
@@ -160,6 +171,19 @@ fn run(argv: Vec<OsString>) -> ExitCode {
             ),
         },
     }
+}
+
+/// Runs a program, or shows its page if `--help` is all that is asked for: no classic program has another use for that.
+fn call(applet: &Applet, name: &'static str, arguments: Vec<OsString>) -> ExitCode {
+    if applet.kind == Kind::Classic
+        && arguments.len() == 1
+        && arguments[0] == "--help"
+        && let Some(manual) = Manual::written(name)
+    {
+        exit::print(&manual.text());
+        return ExitCode::SUCCESS;
+    }
+    (applet.run)(&Call { name, arguments })
 }
 
 /// The classic program that a link of this name is.

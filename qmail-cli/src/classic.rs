@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::Command;
 
 use qmail_core::header::zone::{ZONE_FILE_OCTETS_MAX, Zone};
@@ -13,7 +14,12 @@ use crate::home::Home;
 ///
 /// The home's own comes first: an administrator may have put something else there.
 pub(crate) fn command(home: &Home, name: &str) -> io::Result<Command> {
-    let installed = home.path().join("bin").join(name);
+    command_in(home.path(), name)
+}
+
+/// The same for a home that is known by its path, which may be relative.
+pub(crate) fn command_in(home: &Path, name: &str) -> io::Result<Command> {
+    let installed = home.join("bin").join(name);
     if installed.exists() {
         return Ok(Command::new(installed));
     }

@@ -3,7 +3,6 @@
 //! The program reads the message on descriptor 0, the envelope on descriptor 1, and may write a refusal of its own on
 //! descriptor 6. It queues nothing unless the envelope is complete, so stopping half-way is safe.
 
-use std::ffi::OsString;
 use std::io::{self, BufWriter, Read as _, Write};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
@@ -11,6 +10,8 @@ use std::process::{Child, Command, Stdio};
 
 use command_fds::{CommandFdExt as _, FdMapping};
 use qmail_core::{QueueExit, QueueFailure};
+
+use crate::classic;
 
 /// The descriptor that custom errors are read from.
 const CUSTOM_ERROR: i32 = 6;
@@ -33,19 +34,25 @@ impl QueueProgram {
         Self::start_in(Path::new(""))
     }
 
-    /// Starts `QMAILQUEUE`, or `bin/qmail-queue` of this home, whatever the current directory is.
+    /// Starts `QMAILQUEUE`, or `bin/qmail-queue` of this home, or this binary as that if there is none, whatever the current
+    /// directory is.
     pub(crate) fn start_in(home: &Path) -> Result<Self, QueueFailure> {
-        let program = std::env::var_os("QMAILQUEUE").filter(|name| !name.is_empty());
-        let program = program.unwrap_or_else(|| home.join("bin/qmail-queue").into());
-        Self::start_program(program).map_err(|error| match error.kind() {
-            io::ErrorKind::OutOfMemory => QueueFailure::MEMORY,
-            _ => QueueExit::Code(120)
-                .verdict()
-                .expect_err("120 is a failure"),
-        })
+        let named = std::env::var_os("QMAILQUEUE").filter(|name| !name.is_empty());
+        let command = match named {
+            Some(program) => Ok(Command::new(program)),
+            None => classic::command_in(home, "qmail-queue"),
+        };
+        command
+            .and_then(Self::start_command)
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::OutOfMemory => QueueFailure::MEMORY,
+                _ => QueueExit::Code(120)
+                    .verdict()
+                    .expect_err("120 is a failure"),
+            })
     }
 
-    fn start_program(program: OsString) -> io::Result<Self> {
+    fn start_command(mut command: Command) -> io::Result<Self> {
         let (message_reader, message) = io::pipe()?;
         let (envelope_reader, envelope) = io::pipe()?;
         let (custom_error, custom_error_writer) = io::pipe()?;
@@ -53,7 +60,6 @@ impl QueueProgram {
             parent_fd: custom_error_writer.into(),
             child_fd: CUSTOM_ERROR,
         };
-        let mut command = Command::new(program);
         command
             .stdin(Stdio::from(message_reader))
             .stdout(Stdio::from(envelope_reader));

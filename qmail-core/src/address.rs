@@ -85,6 +85,21 @@ impl Address {
         quote_address(&self.0, &mut sink);
         sink
     }
+
+    /// As [`quoted`](Self::quoted), for where internationalized addresses are understood (RFC 6531 section 3.3): octets
+    /// beyond ASCII need no quotes there.
+    pub fn quoted_utf8(&self) -> Vec<u8> {
+        let (local, _) = self.split();
+        if is_dot_string(local, |octet| is_atext(octet) || !octet.is_ascii()) {
+            return self.0.to_vec();
+        }
+        self.quoted()
+    }
+
+    /// Whether it is an internationalized address: UTF-8 beyond ASCII (RFC 6531).
+    pub fn is_utf8(&self) -> bool {
+        !self.0.is_ascii() && str::from_utf8(&self.0).is_ok()
+    }
 }
 
 /// Writes an address that may be of any length, as [`Address::quoted`] does. An empty one stays empty.
@@ -100,6 +115,11 @@ pub(crate) fn quote_address(octets: &[u8], sink: &mut Vec<u8>) {
 /// Whether a local part needs no quotes: it is not empty, does not start or end with a dot, has no two dots in a row, and
 /// no octet beyond RFC 5321's atext.
 pub(crate) fn is_plain_local_part(local: &[u8]) -> bool {
+    is_dot_string(local, is_atext)
+}
+
+/// Atoms with single dots between them.
+fn is_dot_string(local: &[u8], is_atext: impl Fn(u8) -> bool) -> bool {
     !local.is_empty()
         && local.first() != Some(&b'.')
         && local.last() != Some(&b'.')
@@ -197,6 +217,19 @@ impl ReversePath {
         }
     }
 
+    /// As [`Address::quoted_utf8`]; empty for [`ReversePath::Null`].
+    pub fn quoted_utf8(&self) -> Vec<u8> {
+        match self {
+            Self::Null => Vec::new(),
+            Self::Address(address) => address.quoted_utf8(),
+        }
+    }
+
+    /// As [`Address::is_utf8`].
+    pub fn is_utf8(&self) -> bool {
+        matches!(self, Self::Address(address) if address.is_utf8())
+    }
+
     /// Whether this is `<>`.
     pub fn is_null(&self) -> bool {
         matches!(self, Self::Null)
@@ -247,6 +280,23 @@ mod tests {
             Address::new(&b"\xe9@c"[..]).unwrap().quoted(),
             b"\"\xe9\"@c"
         );
+    }
+
+    #[test]
+    fn internationalized_addresses_need_no_quotes_among_themselves() {
+        for (plain, quoted, is_utf8) in [
+            ("a@b", "a@b", false),
+            ("\u{e9}@b", "\u{e9}@b", true),
+            ("a@\u{e9}", "a@\u{e9}", true),
+            ("\u{e9} b@c", "\"\u{e9} b\"@c", true),
+            (".\u{e9}@c", "\".\u{e9}\"@c", true),
+        ] {
+            let address = Address::new(plain).unwrap();
+            assert_eq!(address.quoted_utf8(), quoted.as_bytes(), "{plain}");
+            assert_eq!(address.is_utf8(), is_utf8, "{plain}");
+        }
+        assert!(!Address::new(&b"\xe9@b"[..]).unwrap().is_utf8(), "Latin-1");
+        assert!(!ReversePath::Null.is_utf8());
     }
 
     #[test]

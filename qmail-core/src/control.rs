@@ -154,9 +154,12 @@ pub enum Problem {
     /// The value would be another one than it seems, and never match.
     #[error("control character; write printable text, in lines that end in LF alone")]
     ControlCharacter,
-    /// The port is ignored, 25 is used.
-    #[error("port is no number from 1 to 65535, using 25; write HOST:RELAY:PORT")]
+    /// The port is ignored, the protocol's own is used: 25 for SMTP.
+    #[error("port is no number from 1 to 65535, using the usual one; write HOST:RELAY:PORT")]
     BadPort,
+    /// Logging in will fail.
+    #[error("a name without a password; write HOST:RELAY:PORT NAME PASSWORD")]
+    NoPassword,
     /// The brackets hold no address, so nothing will be found by that name.
     #[error(
         "no IP address in brackets; write [192.0.2.1] or [2001:db8::1], or a host name without brackets"

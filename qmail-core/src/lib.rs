@@ -16,11 +16,14 @@
 //! | read instruction files, choose among them | [`dot_qmail`] |
 //! | write messages in mbox format | [`mbox`] |
 //! | read alias files, expand aliases | [`alias`] |
-//! | understand the exit code of a queue program | [`QueueExit`] |
+//! | be a queue program: read its envelope; or run one: understand its exit code | [`EnvelopeReader`]; [`QueueExit`] |
 //! | frame octets for QMTP and QMQP | [`netstring`] |
 //! | be a place that mail is delivered to | [`Delivery`] |
+//! | run a program that delivers, and understand its end | [`ProgramEnd`] |
 //! | be a place that new mail is handed to | [`Submit`], [`Draft`] |
+//! | log in elsewhere | [`sasl::client`] |
 //! | say who may log in | [`PasswordChecker`], [`Credentials`] |
+//! | hear a client prove who it is | [`sasl`] |
 //!
 //! Everything is octets: mail is 8-bit, and no type here is a `String` where a peer chooses the content.
 #![forbid(unsafe_code)]
@@ -33,6 +36,7 @@ mod content;
 pub mod control;
 mod decimal;
 mod delivery;
+mod delivery_program;
 pub mod dot_qmail;
 mod envelope;
 mod escape;
@@ -45,9 +49,11 @@ mod outcome;
 mod password;
 #[cfg(feature = "tokio")]
 pub mod pump;
+mod queue_envelope;
 mod queue_exit;
 mod reply;
 pub mod route;
+pub mod sasl;
 mod submit;
 pub mod tcprules;
 pub mod users;
@@ -56,11 +62,15 @@ pub mod verp;
 pub use address::{ADDRESS_OCTETS_MAX, Address, AddressError, ReversePath};
 pub use content::{Body, CHUNK_OCTETS_MAX, Content, MemoryContent};
 pub use delivery::{Delivery, Destination, Job};
+pub use delivery_program::ProgramEnd;
 pub use envelope::Envelope;
 pub use escape::Escaped;
 pub use machine::{Machine, Question};
 pub use outcome::{Outcome, REPORT_OCTETS_MAX, Report};
-pub use password::{Account, Credentials, LoginError, PasswordChecker, Secret, apop_digest};
+pub use password::{
+    Account, Credentials, LoginError, PasswordChecker, Secret, apop_digest, cram_md5_digest,
+};
+pub use queue_envelope::{ENVELOPE_OCTETS_MAX, EnvelopeError, EnvelopeReader, RECIPIENT_OCTETS};
 pub use queue_exit::{QueueExit, QueueFailure};
 pub use reply::{EnhancedStatus, Reply, ReplyStyle, StatusClass};
 pub use submit::{Draft, Origin, Receipt, Submit, SubmitError};

@@ -6,7 +6,10 @@ use std::path::PathBuf;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use hmac::{Hmac, KeyInit, Mac};
 use md5::{Digest, Md5};
+
+use crate::sasl::Verifier;
 
 /// Something that knows names and passwords: a file of hashes, a checkpassword program, a database, a test.
 ///
@@ -23,11 +26,31 @@ pub trait PasswordChecker: Send + Sync {
     /// the checker cannot tell at the moment.
     async fn check(&self, credentials: &Credentials) -> Result<Account, LoginError>;
 
-    /// Whether it can check [`Credentials::Apop`]: it must know the secrets themselves, not hashes of them.
+    /// Whether it can check [`Credentials::Apop`] and [`Credentials::CramMd5`]: it must know the secrets themselves, not
+    /// hashes of them.
     ///
-    /// A server offers APOP in its greeting only if this is true. The default is `false`.
+    /// A server offers APOP in its greeting, and CRAM-MD5, only if this is true. The default is `false`.
     fn can_apop(&self) -> bool {
         false
+    }
+
+    /// Whether it can say [`verifier`](Self::verifier). A server offers SCRAM-SHA-256 only if this is true. The default is
+    /// `false`.
+    fn can_scram(&self) -> bool {
+        false
+    }
+
+    /// What SCRAM-SHA-256 is checked against for this name, and whose account that opens.
+    ///
+    /// The client sees the salt before it has proved anything. A checker that does not want to tell which names exist gives
+    /// out [`Verifier::decoy`] for those that do not, rather than refuse them.
+    ///
+    /// # Errors
+    ///
+    /// As [`check`](Self::check). The default refuses.
+    async fn verifier(&self, name: &Bytes) -> Result<(Account, Verifier), LoginError> {
+        let _ = name;
+        Err(LoginError::Refused)
     }
 }
 
@@ -51,13 +74,22 @@ pub enum Credentials {
         /// What the client gave for the digest: 32 lower-case hexadecimal digits if it is honest.
         digest: Bytes,
     },
+    /// A name and a digest that only one who knows the secret can make (SASL CRAM-MD5, RFC 2195).
+    CramMd5 {
+        /// As in [`Plain`](Self::Plain).
+        name: Bytes,
+        /// What the server said, angle brackets included.
+        challenge: Bytes,
+        /// What the client gave for the digest: 32 lower-case hexadecimal digits if it is honest.
+        digest: Bytes,
+    },
 }
 
 impl Credentials {
     /// The name, as the client spelled it.
     pub fn name(&self) -> &Bytes {
         match self {
-            Self::Plain { name, .. } | Self::Apop { name, .. } => name,
+            Self::Plain { name, .. } | Self::Apop { name, .. } | Self::CramMd5 { name, .. } => name,
         }
     }
 
@@ -85,6 +117,9 @@ impl Credentials {
             Self::Apop {
                 timestamp, digest, ..
             } => same_octets(digest, &apop_digest(timestamp, secret)),
+            Self::CramMd5 {
+                challenge, digest, ..
+            } => same_octets(digest, &cram_md5_digest(challenge, secret)),
         }
     }
 }
@@ -96,6 +131,10 @@ impl fmt::Debug for Credentials {
             Self::Apop { timestamp, .. } => f
                 .debug_struct("Apop")
                 .field("timestamp", timestamp)
+                .finish_non_exhaustive(),
+            Self::CramMd5 { challenge, .. } => f
+                .debug_struct("CramMd5")
+                .field("challenge", challenge)
                 .finish_non_exhaustive(),
         }
     }
@@ -176,10 +215,24 @@ pub enum LoginError {
 ///
 /// MD5 is what the protocol says. Who listens can try passwords offline, so APOP is no substitute for TLS.
 pub fn apop_digest(timestamp: &[u8], secret: &[u8]) -> [u8; 32] {
-    let digest = Md5::new()
-        .chain_update(timestamp)
-        .chain_update(secret)
-        .finalize();
+    hex_digits(
+        Md5::new()
+            .chain_update(timestamp)
+            .chain_update(secret)
+            .finalize()
+            .into(),
+    )
+}
+
+/// The digest that proves knowledge of `secret` for this challenge: keyed MD5, in lower-case hexadecimal digits (RFC 2195
+/// section 2). As weak as [`apop_digest`] against whoever listens.
+pub fn cram_md5_digest(challenge: &[u8], secret: &[u8]) -> [u8; 32] {
+    let mut keyed = Hmac::<Md5>::new_from_slice(secret).expect("HMAC takes keys of any length");
+    keyed.update(challenge);
+    hex_digits(keyed.finalize().into_bytes().into())
+}
+
+fn hex_digits(digest: [u8; 16]) -> [u8; 32] {
     let mut digits = [0; 32];
     for (pair, octet) in digits.chunks_exact_mut(2).zip(digest) {
         pair[0] = HEX_DIGITS[usize::from(octet >> 4)];
@@ -189,7 +242,7 @@ pub fn apop_digest(timestamp: &[u8], secret: &[u8]) -> [u8; 32] {
 }
 
 /// Compares without stopping at the first difference.
-fn same_octets(offered: &[u8], known: &[u8]) -> bool {
+pub(crate) fn same_octets(offered: &[u8], known: &[u8]) -> bool {
     let mut difference = u8::from(offered.len() != known.len());
     for (at, octet) in offered.iter().enumerate() {
         difference |= octet ^ known.get(at).copied().unwrap_or_default();
@@ -244,6 +297,17 @@ mod tests {
             };
             assert_eq!(credentials.fit(b"tanstaaf"), fits, "{digest}");
         }
+    }
+
+    #[test]
+    fn the_example_of_rfc_2195_fits() {
+        let credentials = Credentials::CramMd5 {
+            name: "tim".into(),
+            challenge: "<1896.697170952@postoffice.reston.mci.net>".into(),
+            digest: "b913a602c7eda7a495b4e6e7334d3890".into(),
+        };
+        assert!(credentials.fit(b"tanstaaftanstaaf"));
+        assert!(!credentials.fit(b"tanstaaf"));
     }
 
     #[test]

@@ -111,6 +111,7 @@ async fn serve(stream: TcpStream) -> std::io::Result<()> {
             Event::Rcpt {
                 question,
                 recipient,
+                ..
             } if recipient.local_part() == b"no-one" => {
                 let status = EnhancedStatus::permanent(1, 1);
                 let reply = Reply::new(550, Some(status), "no such mailbox");

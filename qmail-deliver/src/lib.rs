@@ -15,6 +15,7 @@
 //! decided by who calls.
 #![forbid(unsafe_code)]
 
+mod capture;
 mod errno;
 mod local;
 mod maildir;
@@ -22,17 +23,22 @@ mod remote;
 mod resolver;
 mod users;
 
+pub use capture::Capture;
 pub use errno::is_temporary;
 pub use local::{
     FileContent, INSTRUCTIONS_OCTETS_MAX, LocalAgent, LocalDelivery, Parcel, ParcelContent, Plan,
     Programs, Rehearsal, Step,
 };
 pub use maildir::{MaildirError, Maildirs};
-pub use remote::{Connect, RemoteConfig, RemoteDelivery, RemoteReport, Stream, TcpConnect};
+pub use remote::{
+    Connect, RecipientReport, RemoteConfig, RemoteDelivery, RemoteReport, Stream, TcpConnect,
+    TlsPolicy,
+};
 pub use resolver::{
     ANSWERS_MAX, FixedResolver, HickoryResolver, LookupError, MailExchanger, Resolver,
     ResolverError,
 };
 pub use users::{
-    ASSIGNMENTS_OCTETS_MAX, AssignedUsers, FirstOf, FixedUsers, User, UserDirectory, UserError,
+    ASSIGNMENTS_OCTETS_MAX, AssignedUsers, FirstOf, FixedUsers, SystemUsers, User, UserDirectory,
+    UserError,
 };

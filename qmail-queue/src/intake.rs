@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use qmail_core::{Draft, Envelope, Origin, Receipt, Submit, SubmitError};
+use qmail_core::{Address, Draft, Envelope, Origin, Receipt, Submit, SubmitError};
 
 use crate::{Clock, Committed, Entry, Spool, SpoolDraft, SpoolError};
 
@@ -19,6 +19,7 @@ pub struct Intake {
     clock: Arc<dyn Clock>,
     pid: u32,
     uid: u32,
+    extra: Arc<[Address]>,
 }
 
 impl Intake {
@@ -29,7 +30,16 @@ impl Intake {
             clock,
             pid,
             uid,
+            extra: Arc::default(),
         }
+    }
+
+    /// Recipients that every message gets besides its own, bounces too: one who keeps a record of all mail. They come first in
+    /// the envelope (the QUEUE_EXTRA of the classic qmail-queue). Default: none.
+    #[must_use]
+    pub fn with_extra_recipients(mut self, extra: impl Into<Arc<[Address]>>) -> Self {
+        self.extra = extra.into();
+        self
     }
 
     pub(crate) async fn begin(&self, origin: Origin) -> Result<IntakeDraft, SubmitError> {
@@ -47,6 +57,7 @@ impl Intake {
             draft,
             clock: Arc::clone(&self.clock),
             entry,
+            extra: Arc::clone(&self.extra),
         })
     }
 }
@@ -64,6 +75,7 @@ pub(crate) struct IntakeDraft {
     clock: Arc<dyn Clock>,
     /// What the spool was told of the message.
     pub(crate) entry: Entry,
+    extra: Arc<[Address]>,
 }
 
 impl IntakeDraft {
@@ -71,10 +83,13 @@ impl IntakeDraft {
         self.draft.write(chunk).await.map_err(refused)
     }
 
+    /// Puts the extra recipients into the envelope.
     pub(crate) async fn commit(
         self,
-        envelope: &Envelope,
+        envelope: &mut Envelope,
     ) -> Result<(Committed, Receipt), SubmitError> {
+        let extra = self.extra.iter().cloned();
+        envelope.recipients.splice(0..0, extra);
         let committed = self.draft.commit(envelope).await.map_err(refused)?;
         let accepted = self.clock.now().seconds();
         let receipt = Receipt::new(committed.id.0, accepted, self.entry.pid);
@@ -88,8 +103,8 @@ impl Draft for IntakeDraft {
         Self::write(self, chunk).await
     }
 
-    async fn commit(self: Box<Self>, envelope: Envelope) -> Result<Receipt, SubmitError> {
-        let (_, receipt) = Self::commit(*self, &envelope).await?;
+    async fn commit(self: Box<Self>, mut envelope: Envelope) -> Result<Receipt, SubmitError> {
+        let (_, receipt) = Self::commit(*self, &mut envelope).await?;
         Ok(receipt)
     }
 }

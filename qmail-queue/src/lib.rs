@@ -5,11 +5,13 @@
 mod clock;
 mod disk;
 mod engine;
+pub mod helpers;
 mod inspect;
 mod intake;
 mod log;
 mod scheduler;
 mod spool;
+pub mod submission;
 mod workers;
 
 pub use clock::{Clock, ManualClock, Now, SystemClock};

@@ -104,6 +104,7 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
             Event::Rcpt {
                 question,
                 recipient,
+                ..
             } => session.answer_rcpt(question, mailroom.accepts(&recipient)),
             Event::Data { question, envelope } => {
                 draft = Some((envelope, Vec::new()));

@@ -24,7 +24,7 @@ pub(crate) const APPLET: Applet = Applet {
     name = "qmail applets",
     after_help = "Examples:\n  qmail applets\n  qmail applets --install /var/qmail/bin"
 )]
-struct Options {
+pub(crate) struct Options {
     /// Make symbolic links of all names in DIR, to this binary. A file that is not such a link is left alone.
     #[arg(long, value_name = "DIR")]
     install: Option<PathBuf>,

@@ -1,17 +1,24 @@
 //! The programs, one file each. The table that names them is in `applet.rs`.
 
+pub(crate) mod clean;
+pub(crate) mod completions;
 pub(crate) mod conditions;
+pub(crate) mod doctor;
 pub(crate) mod dot_forward;
+pub(crate) mod enqueue;
 pub(crate) mod fastforward;
 pub(crate) mod fixcrio;
 pub(crate) mod forward_files;
 pub(crate) mod getpw;
 pub(crate) mod inject;
+pub(crate) mod install;
 pub(crate) mod links;
 pub(crate) mod local;
+pub(crate) mod lspawn;
 pub(crate) mod maildir2mbox;
 pub(crate) mod maildirmake;
 pub(crate) mod maildirserial;
+pub(crate) mod manual;
 pub(crate) mod new_inject;
 pub(crate) mod newmrh;
 pub(crate) mod newu;
@@ -30,6 +37,7 @@ pub(crate) mod qreceipt;
 pub(crate) mod queue;
 pub(crate) mod rblsmtpd;
 pub(crate) mod remote;
+pub(crate) mod rspawn;
 pub(crate) mod sendmail;
 pub(crate) mod serialqmtp;
 pub(crate) mod serialsmtp;

@@ -151,6 +151,7 @@ impl<'s> Server<'s> {
             Event::Rcpt {
                 question,
                 recipient,
+                ..
             } => {
                 let address = complete(self.settings, recipient.as_bytes());
                 match address.and_then(|address| Address::new(address).map_err(|_| syntax_error()))

@@ -23,7 +23,7 @@ pub(crate) const APPLET: Applet = Applet {
     name = "qmail queue",
     after_help = "Examples:\n  qmail queue count --home ./qmail-home\n  QMAIL_HOME=./qmail-home qmail queue count"
 )]
-struct Arguments {
+pub(crate) struct Arguments {
     /// The home whose queue is meant [default: $QMAIL_HOME, else /var/qmail]
     #[arg(long, value_name = "DIR", global = true)]
     home: Option<PathBuf>,

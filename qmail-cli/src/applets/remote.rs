@@ -146,6 +146,7 @@ fn config(controls: RemoteControls) -> Result<RemoteConfig, Trouble> {
     config.session.timeouts.quit = QUIT_TIMEOUT;
     config.session.partial_line = PartialLine::Refuse;
     config.routes = controls.routes;
+    config.tls = controls.tls;
     config.own_addresses = own_addresses().map_err(|_| RESOURCES)?;
     // The connector keeps the time by itself, to note it; this is the second line of defence.
     config.connect_timeout = controls.connect_timeout + Duration::from_secs(1);

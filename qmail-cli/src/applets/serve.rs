@@ -36,7 +36,7 @@ Examples:
 /// A mail system in one unprivileged process: SMTP in, queue, local and remote delivery, POP3.
 #[derive(Debug, Parser)]
 #[command(name = "qmail serve", after_help = AFTER_HELP)]
-struct Arguments {
+pub(crate) struct Arguments {
     /// Where everything is kept [default: $QMAIL_HOME, else ./qmail-home]
     #[arg(long, value_name = "DIR")]
     home: Option<PathBuf>,

@@ -144,6 +144,7 @@ impl Owner {
             Event::Rcpt {
                 question,
                 recipient,
+                ..
             } => match self
                 .policy
                 .recipient(&self.relaying, &self.sender, recipient)

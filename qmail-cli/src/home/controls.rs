@@ -9,7 +9,9 @@
 //! | concurrencypop3 | number, 2000 | most POP3 sessions at a time |
 //! | concurrencyperip | number, 100 | most sessions of one service from one address; relay clients and loopback aside |
 //! | concurrencydestination | number, 20 | most remote deliveries at a time to one destination |
+//! | remotetls | `off`, `opportunistic`, `required` or `verified`; `opportunistic` | TLS to other hosts, see `TlsPolicy` |
 //! | timeoutpop3d | number, 1200 | seconds that a POP3 client may be idle |
+//! | queueextra | list, none | addresses that get every message besides its own recipients |
 //!
 //! A file that cannot be read, or says what cannot be, stops the start.
 
@@ -17,11 +19,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use qmail_core::Address;
 use qmail_core::control::Set;
 use qmail_core::route::{BadMailFrom, RcptHosts, SmtpRoutes, Tables};
 
+use qmail_deliver::TlsPolicy;
+
 use super::Home;
 use super::directory::{ControlError, Directory};
+use super::extra::extra_recipients;
 use crate::serve::Networks;
 
 /// Most parallel deliveries or sessions that a control file can ask for.
@@ -113,6 +119,8 @@ pub(crate) struct QueueControls {
     pub(crate) double_bounce_to: Bytes,
     /// doublebouncehost.
     pub(crate) double_bounce_host: Bytes,
+    /// queueextra.
+    pub(crate) extra_recipients: Vec<Address>,
 }
 
 /// SMTP out.
@@ -126,6 +134,8 @@ pub(crate) struct RemoteControls {
     pub(crate) connect_timeout: Duration,
     /// timeoutremote: how long one step may take; `None` leaves it to the client's defaults.
     pub(crate) timeout: Option<Duration>,
+    /// remotetls.
+    pub(crate) tls: TlsPolicy,
 }
 
 impl Controls {
@@ -170,6 +180,7 @@ impl Controls {
                 .line("doublebounceto")?
                 .unwrap_or_else(|| Bytes::from_static(b"postmaster")),
             double_bounce_host: reader.called("doublebouncehost")?,
+            extra_recipients: extra_recipients(home)?,
         };
         let remote = RemoteControls::read_from(&mut reader)?;
         Ok(Self {
@@ -201,6 +212,7 @@ impl RemoteControls {
                 .seconds("timeoutconnect")?
                 .unwrap_or(CONNECT_TIMEOUT),
             timeout: reader.directory.seconds("timeoutremote")?,
+            tls: tls_policy(&reader.directory)?,
         })
     }
 }
@@ -332,6 +344,24 @@ impl Directory {
     }
 }
 
+/// A word that is none of these is never passed over: mail would go out with less protection than somebody wanted.
+fn tls_policy(directory: &Directory) -> Result<TlsPolicy, ControlError> {
+    let Some(word) = directory.line("remotetls")? else {
+        return Ok(TlsPolicy::default());
+    };
+    match &word[..] {
+        b"off" => Ok(TlsPolicy::Off),
+        b"opportunistic" => Ok(TlsPolicy::Opportunistic),
+        b"required" => Ok(TlsPolicy::Required),
+        b"verified" => Ok(TlsPolicy::Verified),
+        _ => Err(ControlError::Bad {
+            path: directory.path("remotetls"),
+            value: qmail_core::Escaped(&word).to_string(),
+            remedy: "write off, opportunistic, required or verified",
+        }),
+    }
+}
+
 fn networks(directory: &Directory, name: &str) -> Result<Networks, ControlError> {
     let file = directory.file(name)?.unwrap_or_default();
     let lines = qmail_core::control::list(&file).map(|line| line.octets);
@@ -415,7 +445,7 @@ mod tests {
             (
                 "smtproutes",
                 "a:b:c\n",
-                "smtproutes, line 1, `a:b:c`: port is no number from 1 to 65535, using 25; write HOST:RELAY:PORT, or remove the file for the default",
+                "smtproutes, line 1, `a:b:c`: port is no number from 1 to 65535, using the usual one; write HOST:RELAY:PORT, or remove the file for the default",
             ),
             (
                 "locals",
@@ -426,6 +456,16 @@ mod tests {
                 "helohost",
                 "a\0b\n",
                 "helohost, line 1, `a\\x00b`: control character; write printable text, in lines that end in LF alone, or remove the file for the default",
+            ),
+            (
+                "smtproutes",
+                ":relay:x joe secret\n",
+                "smtproutes, line 1, `:relay:x`: port is no number from 1 to 65535, using the usual one; write HOST:RELAY:PORT, or remove the file for the default",
+            ),
+            (
+                "remotetls",
+                "yes\n",
+                "remotetls, `yes`: write off, opportunistic, required or verified",
             ),
             (
                 "me",

@@ -3,53 +3,81 @@
 mod controls;
 mod create;
 mod directory;
+mod extra;
 
 use std::path::{Path, PathBuf};
+
+use crate::privilege::is_setuid;
 
 pub(crate) use controls::{
     Controls, Pop3Controls, QueueControls, ReceiverControls, RemoteControls, SmtpControls,
 };
 pub(crate) use create::{CreateError, FirstUser, create_controls, create_users};
 pub(crate) use directory::ControlError;
+pub(crate) use extra::extra_recipients;
 
 /// Where a home is when nobody says otherwise.
 const DEFAULT: &str = "/var/qmail";
 
 /// The directory everything is in.
 #[derive(Clone, Debug)]
-pub(crate) struct Home(PathBuf);
+pub(crate) struct Home {
+    path: PathBuf,
+    own: bool,
+}
 
 impl Home {
-    /// `--home` if given, else `QMAIL_HOME`, else `default`, else `/var/qmail`.
+    /// `--home` if given, else `QMAIL_HOME`, else `default`, else `/var/qmail`. A program that is installed setuid does not
+    /// listen to its caller's `QMAIL_HOME`.
     pub(crate) fn choose(option: Option<PathBuf>, default: Option<&str>) -> Self {
-        let home = option
-            .or_else(|| {
-                std::env::var_os("QMAIL_HOME")
-                    .filter(|home| !home.is_empty())
-                    .map(PathBuf::from)
-            })
-            .unwrap_or_else(|| PathBuf::from(default.unwrap_or(DEFAULT)));
+        let chosen = option.or_else(|| {
+            std::env::var_os("QMAIL_HOME")
+                .filter(|home| !home.is_empty() && !is_setuid())
+                .map(PathBuf::from)
+        });
+        let own = chosen.is_some();
+        let path = chosen.unwrap_or_else(|| PathBuf::from(default.unwrap_or(DEFAULT)));
         // An absolute path stays right when somebody changes the directory, and says more in an error.
-        Self(std::path::absolute(&home).unwrap_or(home))
+        let path = std::path::absolute(&path).unwrap_or(path);
+        Self { path, own }
+    }
+
+    /// The one in its usual place, whatever the environment says.
+    #[cfg(test)]
+    pub(crate) fn installed() -> Self {
+        Self {
+            path: DEFAULT.into(),
+            own: false,
+        }
+    }
+
+    /// Whether somebody said which home: it may be a private one, without the users of an installed mail system.
+    pub(crate) fn is_own(&self) -> bool {
+        self.own
     }
 
     pub(crate) fn path(&self) -> &Path {
-        &self.0
+        &self.path
     }
 
     pub(crate) fn control(&self) -> PathBuf {
-        self.0.join("control")
+        self.path.join("control")
     }
 
     pub(crate) fn users(&self) -> PathBuf {
-        self.0.join("users")
+        self.path.join("users")
     }
 
     pub(crate) fn passwords(&self) -> PathBuf {
         self.users().join("passwords")
     }
 
+    /// The socket by which programs of this host submit mail to a running system.
+    pub(crate) fn submission_socket(&self) -> PathBuf {
+        self.path.join("run").join("submit")
+    }
+
     pub(crate) fn queue(&self) -> PathBuf {
-        self.0.join("queue")
+        self.path.join("queue")
     }
 }

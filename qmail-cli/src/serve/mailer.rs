@@ -75,8 +75,10 @@ impl Mailer {
         let clock = Arc::new(SystemClock::new()?);
         let (pid, uid) = (std::process::id(), rustix::process::getuid().as_raw());
         if !options.deliver {
+            let intake = Intake::new(spool, clock, pid, uid)
+                .with_extra_recipients(controls.queue.extra_recipients.as_slice());
             return Ok(Self {
-                submit: Arc::new(Intake::new(spool, clock, pid, uid)),
+                submit: Arc::new(intake),
                 running: None,
             });
         }
@@ -203,6 +205,7 @@ fn engine_config(
     };
     config.pid = pid;
     config.uid = uid;
+    config.extra_recipients = queue.extra_recipients.clone();
     Ok(config)
 }
 
@@ -215,6 +218,7 @@ fn remote_delivery(controls: &Controls) -> Result<RemoteDelivery, StartError> {
             source,
         })?;
     config.routes = remote.routes.clone();
+    config.tls = remote.tls;
     config.own_addresses = own_addresses()?;
     config.connect_timeout = remote.connect_timeout;
     if let Some(timeout) = remote.timeout {

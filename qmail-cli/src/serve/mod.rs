@@ -13,6 +13,7 @@ mod report;
 mod settings;
 mod smtp;
 mod start;
+mod submission;
 mod system;
 
 use std::net::SocketAddr;

@@ -110,6 +110,7 @@ impl Owner {
             Event::Rcpt {
                 question,
                 recipient,
+                ..
             } => {
                 let policy = &self.rules.policy;
                 match policy.recipient(&self.relaying, &self.sender, recipient) {

@@ -17,7 +17,7 @@ use super::gate::{Full, Gate, Pass};
 use super::mailer::Mailer;
 use super::report::Reporter;
 use super::settings::{Seed, Settings};
-use super::{Options, StartError, listen, pop3, smtp};
+use super::{Options, StartError, listen, pop3, smtp, submission};
 use crate::home::{Controls, Home};
 use crate::passwords::PasswordFile;
 
@@ -46,6 +46,8 @@ pub(super) struct System {
     mailer: Mailer,
     smtp: Service,
     pop3: Service,
+    /// Takes mail from programs of this host.
+    local: Option<JoinHandle<()>>,
     /// Becomes true when sessions are to end.
     stop: watch::Sender<bool>,
     signals: Signals,
@@ -120,6 +122,16 @@ impl System {
             let shared = shared.clone();
             move |stream, _, pass| shared.pop3_session(&accounts, stream, pass)
         })?;
+        let local = match submission::Socket::bind(options.home.submission_socket()) {
+            Ok(socket) => Some(tokio::spawn(socket.serve(mailer.submit(), shared.stop))),
+            Err((path, error)) => {
+                reporter.warning(&format_args!(
+                    "unable to make {}: {error}; programs of this host cannot submit mail",
+                    path.display()
+                ));
+                None
+            }
+        };
         for (name, service) in [("smtp", &smtp), ("pop3", &pop3)] {
             for address in &service.addresses {
                 reporter.notice("listening", &format_args!("{name} {address}"));
@@ -133,6 +145,7 @@ impl System {
             mailer,
             smtp,
             pop3,
+            local,
             stop,
             signals,
         })
@@ -170,6 +183,7 @@ impl System {
             mut signals,
             smtp,
             pop3,
+            local,
             stop,
             mailer,
             ..
@@ -177,6 +191,7 @@ impl System {
         let end = async {
             smtp.close();
             pop3.close();
+            local.inspect(JoinHandle::abort);
             let _ = stop.send(true);
             let (_, _) = tokio::join!(
                 timeout(SMTP_GRACE, smtp.gate.wait_until_empty()),

@@ -14,5 +14,5 @@ mod smtp_routes;
 mod tables;
 
 pub use admit::{BadMailFrom, RcptHosts};
-pub use smtp_routes::{Relay, RelayHost, SmtpRoute, SmtpRoutes};
+pub use smtp_routes::{Relay, RelayHost, RelayLogin, RelayProtocol, SmtpRoute, SmtpRoutes};
 pub use tables::{Route, Tables};

@@ -1,5 +1,6 @@
 //! Artificial routes: control/smtproutes (qmail-remote(8)).
 
+use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
 use bytes::Bytes;
@@ -11,6 +12,10 @@ use crate::control::{Line, Map, Problem, Warning, list};
 /// Lines are `domain:relay`, `domain:relay:port` or `domain:`. The domain is a whole host, a `.suffix`, or empty for all
 /// others. The relay is a name or an address; an IPv6 address in brackets, `[2001:db8::1]:2525`. A domain in brackets is
 /// taken whole, so that an address literal may have a route of its own.
+///
+/// In front of the relay may stand `smtps://` (TLS from the start, port 465 unless another is given), `lmtp://` (RFC 2033,
+/// port 24) or `smtp://`. Behind it may stand, after a space each, a name and a password to log in with; the password goes
+/// on to the end of the line. A file that has any should be readable by the mail system only.
 ///
 /// ```
 /// use qmail_core::route::{RelayHost, SmtpRoute, SmtpRoutes};
@@ -33,21 +38,91 @@ pub enum SmtpRoute<'a> {
 }
 
 /// The host at the end of a route.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
 pub struct Relay {
     /// Name or address.
     pub host: RelayHost,
-    /// TCP port, 1 to 65535; 25 unless the entry says otherwise.
+    /// TCP port, 1 to 65535.
     pub port: u16,
+    /// What it speaks.
+    pub protocol: RelayProtocol,
+    /// Who to log in as.
+    pub login: Option<RelayLogin>,
 }
 
 impl Relay {
     /// The port of SMTP.
     pub const PORT: u16 = 25;
+
+    /// SMTP to this host, without login.
+    pub fn new(host: RelayHost, port: u16) -> Self {
+        Self {
+            host,
+            port,
+            protocol: RelayProtocol::Smtp,
+            login: None,
+        }
+    }
+}
+
+/// What a relay speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum RelayProtocol {
+    /// SMTP, port 25.
+    #[default]
+    Smtp,
+    /// SMTP over TLS (RFC 8314), port 465.
+    Smtps,
+    /// LMTP (RFC 2033), port 24.
+    Lmtp,
+}
+
+impl RelayProtocol {
+    /// Its port, unless another is said.
+    pub fn port(self) -> u16 {
+        match self {
+            Self::Smtp => Relay::PORT,
+            Self::Smtps => 465,
+            Self::Lmtp => 24,
+        }
+    }
+
+    /// Takes the scheme off the front of a relay.
+    fn split(value: &[u8]) -> (Self, &[u8]) {
+        for (scheme, protocol) in [
+            (&b"smtp://"[..], Self::Smtp),
+            (b"smtps://", Self::Smtps),
+            (b"lmtp://", Self::Lmtp),
+        ] {
+            if let Some((front, rest)) = value.split_at_checked(scheme.len())
+                && front.eq_ignore_ascii_case(scheme)
+            {
+                return (protocol, rest);
+            }
+        }
+        (Self::Smtp, value)
+    }
+}
+
+/// Name and password at a relay. `Debug` shows neither.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RelayLogin {
+    /// The name.
+    pub name: Bytes,
+    /// The password, in clear: it has to be sent, or to be known.
+    pub password: Bytes,
+}
+
+impl fmt::Debug for RelayLogin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RelayLogin")
+    }
 }
 
 /// How a route names its relay.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum RelayHost {
     /// A name, of which the address records count.
     Name(Bytes),
@@ -88,16 +163,31 @@ fn halve<'a>(line: &Line<'a>, warnings: &mut Vec<Warning>) -> Option<(&'a [u8], 
 }
 
 fn parse_relay(value: &[u8], line: &Line<'_>, warnings: &mut Vec<Warning>) -> Option<Relay> {
-    let mut warn = |problem| warnings.push(Warning::new(line.number, line.octets, problem));
+    // A password is not for the log.
+    let shown = line.octets.split(|octet| matches!(octet, b' ' | b'\t'));
+    let shown = shown.into_iter().next().unwrap_or_default();
+    let mut warn = |problem| warnings.push(Warning::new(line.number, shown, problem));
+    let mut words = value.splitn(3, |octet| matches!(octet, b' ' | b'\t'));
+    let (protocol, value) = RelayProtocol::split(words.next().unwrap_or_default());
+    let login = words.next().map(|name| RelayLogin {
+        name: Bytes::copy_from_slice(name),
+        password: Bytes::copy_from_slice(words.next().unwrap_or_default()),
+    });
+    if login
+        .as_ref()
+        .is_some_and(|login| login.password.is_empty())
+    {
+        warn(Problem::NoPassword);
+    }
     let (host, rest) = split_host(value);
     if host.is_empty() {
         return None;
     }
     let port = match rest.strip_prefix(b":") {
-        None => Relay::PORT,
+        None => protocol.port(),
         Some(digits) => parse_port(digits).unwrap_or_else(|| {
             warn(Problem::BadPort);
-            Relay::PORT
+            protocol.port()
         }),
     };
     let host = match parse_address(host) {
@@ -109,7 +199,12 @@ fn parse_relay(value: &[u8], line: &Line<'_>, warnings: &mut Vec<Warning>) -> Op
             RelayHost::Name(Bytes::copy_from_slice(host))
         }
     };
-    Some(Relay { host, port })
+    Some(Relay {
+        host,
+        port,
+        protocol,
+        login,
+    })
 }
 
 /// The host, and what follows it: nothing, or a colon and the port.
@@ -153,10 +248,20 @@ mod tests {
     fn show(route: SmtpRoute<'_>) -> String {
         match route {
             SmtpRoute::MxAsUsual => "mx".to_owned(),
-            SmtpRoute::Relay(Relay { host, port }) => match host {
-                RelayHost::Name(name) => format!("name {} {port}", crate::Escaped(name)),
-                RelayHost::Address(address) => format!("address {address} {port}"),
-            },
+            SmtpRoute::Relay(relay) => {
+                let (host, port) = (&relay.host, relay.port);
+                let mut shown = match host {
+                    RelayHost::Name(name) => format!("name {} {port}", crate::Escaped(name)),
+                    RelayHost::Address(address) => format!("address {address} {port}"),
+                };
+                if relay.protocol != RelayProtocol::Smtp {
+                    shown += &format!(" {:?}", relay.protocol);
+                }
+                if let Some(RelayLogin { name, password }) = &relay.login {
+                    shown += &format!(" as {} {}", crate::Escaped(name), crate::Escaped(password));
+                }
+                shown
+            }
         }
     }
 
@@ -197,6 +302,32 @@ mod tests {
                 (12, Problem::NoColon)
             ]
         );
+    }
+
+    #[test]
+    fn relays_may_speak_otherwise_and_want_a_login() {
+        let file = b"a:smtps://r\nb:LMTP://[::1]:2424\nc:r:587 joe pass word: x\nd:smtp://r\ne:lmtp://r joe p\nf:r joe\n\
+            g:lmtp://\n";
+        let mut warnings = Vec::new();
+        let routes = SmtpRoutes::parse(file, &mut warnings);
+        for (domain, route) in [
+            ("a", "name r 465 Smtps"),
+            ("b", "address ::1 2424 Lmtp"),
+            ("c", "name r 587 as joe pass word: x"),
+            ("d", "name r 25"),
+            ("e", "name r 24 Lmtp as joe p"),
+            ("f", "name r 25 as joe "),
+            ("g", "mx"),
+        ] {
+            assert_eq!(show(routes.find(domain.as_bytes())), route, "{domain}");
+        }
+        assert_eq!(warnings.len(), 1);
+        assert_eq!(warnings[0].problem, Problem::NoPassword);
+        let login = RelayLogin {
+            name: "joe".into(),
+            password: "hunter2".into(),
+        };
+        assert_eq!(format!("{login:?}"), "RelayLogin");
     }
 
     #[test]

@@ -10,9 +10,10 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::net::unix::pipe::Receiver;
 use tokio::process::Command;
 use tokio::time::sleep;
+
+use crate::Capture;
 
 /// How programs of instruction files are run: `/bin/sh -c COMMAND`, in the home directory, in a process group of its own, with
 /// the rights of this process.
@@ -123,7 +124,10 @@ impl Programs {
             .stdin(Stdio::from(input))
             .process_group(0)
             .kill_on_drop(true);
-        let mut capture = Capture::new(self.output, &mut shell)?;
+        let mut capture = match self.output {
+            Output::Inherited => Capture::none(),
+            Output::Captured { octets_max } => Capture::of(&mut shell, octets_max)?,
+        };
         let mut child = shell.spawn()?;
         // The command has our ends of the output pipe.
         drop(shell);
@@ -135,24 +139,21 @@ impl Programs {
             }
         };
         tokio::pin!(deadline);
-        let how = loop {
-            tokio::select! {
-                biased;
-                () = &mut deadline => {
-                    group.kill();
-                    child.wait().await?;
-                    break How::TooLong;
-                }
-                status = child.wait() => break How::from(status?),
-                () = capture.read() => {}
+        let how = tokio::select! {
+            biased;
+            () = &mut deadline => {
+                group.kill();
+                capture.wait(&mut child).await?;
+                How::TooLong
             }
+            status = capture.wait(&mut child) => How::from(status?),
         };
         group.leave();
-        capture.read_rest();
-        Ok(Ended {
-            how,
-            output: capture.kept,
-        })
+        let (mut output, more) = capture.into_kept();
+        if more {
+            output.extend_from_slice(b"\nError report too long, sorry.\n");
+        }
+        Ok(Ended { how, output })
     }
 }
 
@@ -182,72 +183,3 @@ impl Drop for Group {
         self.kill();
     }
 }
-
-/// Reads what a program prints, and keeps the first of it.
-struct Capture {
-    pipe: Option<Receiver>,
-    octets_max: usize,
-    kept: Vec<u8>,
-}
-
-impl Capture {
-    fn new(output: Output, command: &mut Command) -> io::Result<Self> {
-        let mut capture = Self {
-            pipe: None,
-            octets_max: 0,
-            kept: Vec::new(),
-        };
-        if let Output::Captured { octets_max } = output {
-            let (reader, writer) = io::pipe()?;
-            capture.octets_max = octets_max;
-            capture.pipe = Some(Receiver::from_owned_fd(reader.into())?);
-            command.stdout(writer.try_clone()?).stderr(writer);
-        }
-        Ok(capture)
-    }
-
-    /// Returns when something was read, or the pipe was closed; never without a pipe.
-    async fn read(&mut self) {
-        match &self.pipe {
-            Some(pipe) => {
-                if pipe.readable().await.is_err() || self.take() == Some(0) {
-                    self.pipe = None;
-                }
-            }
-            None => pending().await,
-        }
-    }
-
-    /// What is in the pipe when the program has ended. What programs in the background print after that has no reader.
-    fn read_rest(&mut self) {
-        for _ in 0..PIPE_READS_MAX {
-            if !matches!(self.take(), Some(1..)) {
-                break;
-            }
-        }
-        if self.kept.len() > self.octets_max {
-            self.kept.truncate(self.octets_max);
-            self.kept
-                .extend_from_slice(b"\nError report too long, sorry.\n");
-        }
-    }
-
-    /// Reads once. `None`: there is nothing now.
-    fn take(&mut self) -> Option<usize> {
-        let pipe = self.pipe.as_ref()?;
-        let mut buffer = [0; 8 * 1024];
-        match pipe.try_read(&mut buffer) {
-            Ok(octets) => {
-                // One more than is kept tells that there was more.
-                let room = (self.octets_max + 1).saturating_sub(self.kept.len());
-                self.kept.extend_from_slice(&buffer[..octets.min(room)]);
-                Some(octets)
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
-            Err(_) => Some(0),
-        }
-    }
-}
-
-/// More reads than a pipe has room for: a program left in the background cannot keep us reading.
-const PIPE_READS_MAX: u32 = 32;

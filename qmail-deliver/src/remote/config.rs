@@ -1,11 +1,15 @@
 //! What remote delivery may be told. All defaults stand in [`RemoteConfig::new`].
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use qmail_core::route::SmtpRoutes;
 use qmail_smtp::client;
+use rustls::RootCertStore;
+
+use super::TlsPolicy;
 
 /// How mail is sent to other hosts.
 #[derive(Clone, Debug)]
@@ -15,6 +19,10 @@ pub struct RemoteConfig {
     pub session: client::Config,
     /// Relays that take the place of DNS: control/smtproutes. Default: none.
     pub routes: SmtpRoutes,
+    /// How much of TLS there has to be. It sets [`client::Config::start_tls`]. Default: [`TlsPolicy::Opportunistic`].
+    pub tls: TlsPolicy,
+    /// Who may vouch for certificates, where these are verified. Default: `None`, for whom the system trusts.
+    pub tls_roots: Option<Arc<RootCertStore>>,
     /// Addresses of this host. It does not send to itself, or to an exchanger no better than itself, unless a route says so.
     /// Default: none, and then only `0.0.0.0` and `::` are known to be this host.
     pub own_addresses: Vec<IpAddr>,
@@ -44,6 +52,8 @@ impl RemoteConfig {
         Ok(Self {
             session: client::Config::new(hello)?,
             routes: SmtpRoutes::default(),
+            tls: TlsPolicy::default(),
+            tls_roots: None,
             own_addresses: Vec::new(),
             connect_timeout: Duration::from_secs(60),
             recipients_max: 100,

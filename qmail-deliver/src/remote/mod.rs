@@ -1,18 +1,20 @@
 //! Delivery to other hosts by SMTP, as qmail-remote(8) does it, and over connections that serve more than one message.
 //!
-//! Which addresses are tried is decided by `routes` and `mx`, purely but for the lookups; `dialogue` sends one message over
-//! one connection and words the result; `pool` keeps connections between messages.
+//! Which addresses are tried is decided by `routes` and `mx`, purely but for the lookups; `opening` makes TLS and logs in;
+//! `dialogue` sends one message over one connection and words the result; `pool` keeps connections between messages.
 
 mod backoff;
 mod config;
 mod connect;
 mod dialogue;
 mod mx;
+mod opening;
 mod pool;
 mod routes;
 #[cfg(test)]
 mod tests;
 mod texts;
+mod tls;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,8 +23,9 @@ use std::time::Instant;
 use async_trait::async_trait;
 use bytes::Bytes;
 use qmail_core::route::SmtpRoutes;
+use qmail_core::sasl;
+use qmail_core::sasl::client::Login;
 use qmail_core::{Address, Delivery, Destination, Job, Outcome};
-use qmail_smtp::client;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::time::timeout;
@@ -30,20 +33,25 @@ use tokio::time::timeout;
 use crate::Resolver;
 use backoff::Backoff;
 use dialogue::{Connection, Message};
+use mx::Target;
+use opening::{Opening, OpeningError};
 use pool::Pool;
 use routes::NextHop;
+use tls::{Security, TlsClient};
 
 pub use config::RemoteConfig;
 pub use connect::{Connect, Stream, TcpConnect};
-pub use texts::RemoteReport;
+pub use texts::{RecipientReport, RemoteReport};
+pub use tls::TlsPolicy;
 
-/// Delivers to other hosts by SMTP.
+/// Delivers to other hosts by SMTP, and by LMTP where a route says so.
 ///
 /// | of a recipient | is decided by |
 /// |---|---|
 /// | the next hop | control/smtproutes, else the MX records of the domain, else its addresses (RFC 5321 section 5.1) |
 /// | the order of exchangers | preference; chance among equals; an exchanger no better than this host is not used |
 /// | which addresses are tried | all in order until one greets; those that timed out twice are left alone for an hour |
+/// | whether it is encrypted | [`TlsPolicy`]: where the server can do it, unless more is wanted |
 /// | what is reported | the first server that greeted, whatever it says then |
 ///
 /// Recipients with the same next hop share a [`Destination`], and so a transaction. A connection that has served a message is
@@ -78,7 +86,7 @@ pub struct RemoteDelivery {
 
 struct Shared {
     config: RemoteConfig,
-    session: Arc<client::Config>,
+    tls: TlsClient,
     routes: Mutex<Arc<SmtpRoutes>>,
     resolver: Arc<dyn Resolver>,
     connect: Arc<dyn Connect>,
@@ -100,7 +108,7 @@ impl RemoteDelivery {
     ) -> Self {
         Self {
             shared: Arc::new(Shared {
-                session: Arc::new(config.session.clone()),
+                tls: TlsClient::new(config.tls_roots.clone()),
                 routes: Mutex::new(Arc::new(config.routes.clone())),
                 resolver,
                 connect,
@@ -157,8 +165,9 @@ impl RemoteDelivery {
             config, pool, now, ..
         } = &*self.shared;
         let age = now().saturating_duration_since(connection.since);
-        let worn =
-            connection.transactions >= config.transactions_max || age >= config.connection_age_max;
+        let worn = connection.transactions >= config.transactions_max
+            || connection.is_used_up()
+            || age >= config.connection_age_max;
         if ready && !worn {
             pool.keep(hop, connection);
         } else {
@@ -166,27 +175,65 @@ impl RemoteDelivery {
         }
     }
 
-    /// A greeted connection to the best host that greets. If none does, the last that was heard counts.
+    /// A session that is ready, at the best host that lets us in. If none does, the last that was heard counts.
     async fn connect(&self, hop: &NextHop) -> Result<Connection, Outcome> {
         let shared = &*self.shared;
         let rng = StdRng::from_rng(&mut *lock(&shared.rng));
         let own = &shared.config.own_addresses;
-        let addresses = mx::addresses(&*shared.resolver, hop, own, rng).await?;
+        let targets = mx::addresses(&*shared.resolver, hop, own, rng).await?;
         let mut heard = None;
-        for address in addresses.into_iter().take(TRIES_MAX) {
-            let Some(stream) = self.reach(address).await else {
-                continue;
-            };
-            let session = shared.session.clone();
-            match Connection::greet(stream, address, session, shared.now).await {
-                Ok(connection) => return Ok(connection),
-                Err((connection, outcome)) => {
-                    shared.pool.dismiss(connection);
-                    heard = Some(outcome);
-                }
+        for target in targets.iter().take(TRIES_MAX) {
+            match self.open(hop, target).await {
+                Ok(Some(connection)) => return Ok(connection),
+                Ok(None) => {}
+                Err(outcome) => heard = Some(outcome),
             }
         }
         Err(heard.unwrap_or_else(|| texts::deferred(texts::NO_CONNECTION)))
+    }
+
+    /// A session at this address, by TLS if that works, else without if that will do; `None` if it cannot be reached.
+    async fn open(&self, hop: &NextHop, target: &Target) -> Result<Option<Connection>, Outcome> {
+        let mut security = Security::of(self.shared.config.tls, hop);
+        loop {
+            let Some(stream) = self.reach(target.address).await else {
+                return Ok(None);
+            };
+            let shared = &*self.shared;
+            let opening = Opening {
+                target,
+                protocol: hop.protocol(),
+                security,
+                login: self.login(hop),
+                config: &shared.config.session,
+                tls: &shared.tls,
+                now: shared.now,
+            };
+            let address = target.address.ip();
+            match opening.open(stream).await {
+                Ok(opened) => {
+                    return Ok(Some(Connection::new(opened, address, (shared.now)())));
+                }
+                Err(OpeningError::Said(pump, outcome)) => {
+                    shared.pool.say_goodbye(dialogue::quit(*pump));
+                    return Err(outcome);
+                }
+                Err(OpeningError::Tls(error)) => match security.in_clear() {
+                    Some(clear) => security = clear,
+                    None => return Err(texts::tls_failed(address, &error.to_string())),
+                },
+            }
+        }
+    }
+
+    /// What control/smtproutes says, with a nonce of its own for each session.
+    fn login(&self, hop: &NextHop) -> Option<Login> {
+        let NextHop::Relay(relay) = hop else {
+            return None;
+        };
+        let login = relay.login.as_ref()?;
+        let nonce: [u8; 18] = lock(&self.shared.rng).random();
+        Some(Login::new(login.name.clone(), &login.password).with_nonce(sasl::encode(&nonce)))
     }
 
     /// A connection to this very address, unless it is known to be dead.

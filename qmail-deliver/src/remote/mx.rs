@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use bytes::Bytes;
 use futures::future::join_all;
 use qmail_core::Outcome;
-use qmail_core::route::Relay;
+use qmail_core::route::{Relay, RelayHost};
 use rand::RngExt;
 use rand::rngs::StdRng;
 
@@ -18,8 +18,21 @@ use crate::{LookupError, MailExchanger, Resolver};
 /// Most exchangers of a domain whose addresses are looked up: the best ones.
 const EXCHANGERS_MAX: usize = 16;
 
-/// An address, and how good it is: the lower, the better.
-type Preferred = (u16, IpAddr);
+/// An address that is worth connecting to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Target {
+    pub(super) address: SocketAddr,
+    /// The name whose address it is, in lower case; empty where the address stands for itself. A certificate has to be for
+    /// it, where one is asked for.
+    pub(super) name: Bytes,
+}
+
+/// An address of an exchanger, and how good it is: the lower, the better.
+struct Preferred {
+    preference: u16,
+    name: Bytes,
+    address: IpAddr,
+}
 
 /// The addresses of a next hop, best first.
 ///
@@ -30,24 +43,38 @@ pub(super) async fn addresses(
     hop: &NextHop,
     own: &[IpAddr],
     rng: StdRng,
-) -> Result<Vec<SocketAddr>, Outcome> {
+) -> Result<Vec<Target>, Outcome> {
     let (found, port) = match hop {
-        NextHop::RelayAddress(address, port) => (vec![*address], *port),
-        NextHop::RelayName(name, port) => (of_name(resolver, name).await?, *port),
+        NextHop::Relay(relay) => (of_relay(resolver, &relay.host).await?, relay.port),
         NextHop::Exchangers(domain) => {
             let found = of_domain(resolver, domain, rng).await?;
-            (without_self(&found, own)?, Relay::PORT)
+            (without_self(found, own)?, Relay::PORT)
         }
     };
-    let mut addresses: Vec<SocketAddr> = Vec::with_capacity(found.len());
-    for address in found {
+    let mut targets: Vec<Target> = Vec::with_capacity(found.len());
+    for (name, address) in found {
         // An IPv4 address in the clothes of IPv6 is the same host.
         let address = SocketAddr::new(address.to_canonical(), port);
-        if !addresses.contains(&address) {
-            addresses.push(address);
+        if !targets.iter().any(|target| target.address == address) {
+            targets.push(Target { address, name });
         }
     }
-    Ok(addresses)
+    Ok(targets)
+}
+
+/// The addresses of a relay, each with its name.
+async fn of_relay(
+    resolver: &dyn Resolver,
+    host: &RelayHost,
+) -> Result<Vec<(Bytes, IpAddr)>, Outcome> {
+    match host {
+        RelayHost::Address(address) => Ok(vec![(Bytes::new(), *address)]),
+        RelayHost::Name(name) => {
+            let addresses = of_name(resolver, name).await?;
+            let named = addresses.into_iter().map(|address| (name.clone(), address));
+            Ok(named.collect())
+        }
+    }
 }
 
 /// All addresses of the domain's exchangers, best first.
@@ -57,7 +84,11 @@ async fn of_domain(
     rng: StdRng,
 ) -> Result<Vec<Preferred>, Outcome> {
     if let Some(address) = literal(domain) {
-        return Ok(vec![(0, address)]);
+        return Ok(vec![Preferred {
+            preference: 0,
+            name: Bytes::new(),
+            address,
+        }]);
     }
     let exchangers = match resolver.mx(domain).await {
         Ok(exchangers) => exchangers,
@@ -66,7 +97,12 @@ async fn of_domain(
     };
     if exchangers.is_empty() {
         let addresses = of_name(resolver, domain).await?;
-        return Ok(addresses.into_iter().map(|address| (0, address)).collect());
+        let itself = |address| Preferred {
+            preference: 0,
+            name: Bytes::copy_from_slice(domain),
+            address,
+        };
+        return Ok(addresses.into_iter().map(itself).collect());
     }
     let exchangers = in_order(exchangers, rng);
     if exchangers.is_empty() {
@@ -78,11 +114,11 @@ async fn of_domain(
     let (mut found, mut later) = (Vec::new(), false);
     for (exchanger, addresses) in exchangers.iter().zip(join_all(lookups).await) {
         match addresses {
-            Ok(addresses) => found.extend(
-                addresses
-                    .into_iter()
-                    .map(|address| (exchanger.preference, address)),
-            ),
+            Ok(addresses) => found.extend(addresses.into_iter().map(|address| Preferred {
+                preference: exchanger.preference,
+                name: exchanger.host.to_ascii_lowercase().into(),
+                address,
+            })),
             Err(LookupError::NoSuchName) => {}
             Err(LookupError::Temporary(_)) => later = true,
         }
@@ -127,20 +163,20 @@ async fn of_name(resolver: &dyn Resolver, name: &[u8]) -> Result<Vec<IpAddr>, Ou
 }
 
 /// Drops this host and every exchanger that is not better than it.
-fn without_self(found: &[Preferred], own: &[IpAddr]) -> Result<Vec<IpAddr>, Outcome> {
+fn without_self(found: Vec<Preferred>, own: &[IpAddr]) -> Result<Vec<(Bytes, IpAddr)>, Outcome> {
     let is_own = |address: &IpAddr| {
         let address = address.to_canonical();
         address.is_unspecified() || own.iter().any(|own| own.to_canonical() == address)
     };
     let best_own = found
         .iter()
-        .filter(|(_, address)| is_own(address))
-        .map(|(preference, _)| *preference)
+        .filter(|found| is_own(&found.address))
+        .map(|found| found.preference)
         .min();
     let better: Vec<_> = found
-        .iter()
-        .filter(|(preference, _)| best_own.is_none_or(|own| *preference < own))
-        .map(|(_, address)| *address)
+        .into_iter()
+        .filter(|found| best_own.is_none_or(|own| found.preference < own))
+        .map(|found| (found.name, found.address))
         .collect();
     if better.is_empty() {
         return Err(failed(LISTED_AS_EXCHANGER));
@@ -217,7 +253,10 @@ mod tests {
         let rng = StdRng::seed_from_u64(seed);
         match addresses(&names(), hop, OWN, rng).await {
             Ok(found) => {
-                let found: Vec<_> = found.iter().map(SocketAddr::to_string).collect();
+                let found: Vec<_> = found
+                    .iter()
+                    .map(|target| target.address.to_string())
+                    .collect();
                 found.join(" ")
             }
             Err(outcome) => {
@@ -272,17 +311,18 @@ mod tests {
     async fn a_relay_is_taken_at_its_word() {
         let v4: IpAddr = [192, 0, 2, 200].into();
         for (hop, expected) in [
-            (NextHop::RelayAddress(v4, 2525), "192.0.2.200:2525"),
-            (NextHop::RelayName("self.test".into(), 26), "192.0.2.200:26"),
+            (RelayHost::Address(v4), "192.0.2.200:26"),
+            (RelayHost::Name("self.test".into()), "192.0.2.200:26"),
             (
-                NextHop::RelayName("example.org".into(), 25),
+                RelayHost::Name("example.org".into()),
                 "DSorry, I couldn't find any host named example.org. (#5.1.2)\n",
             ),
             (
-                NextHop::RelayName("broken.test".into(), 25),
+                RelayHost::Name("broken.test".into()),
                 &format!("Z{LOOKUP_FAILED}"),
             ),
         ] {
+            let hop = NextHop::Relay(Relay::new(hop, 26));
             assert_eq!(shown(&hop, 1).await, expected);
         }
     }

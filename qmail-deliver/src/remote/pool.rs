@@ -83,9 +83,14 @@ impl Pool {
 
     /// Says goodbye, and lets nobody wait for it.
     pub(super) fn dismiss(&self, connection: Connection) {
+        self.say_goodbye(connection.quit());
+    }
+
+    /// The same for what never became a connection of use.
+    pub(super) fn say_goodbye(&self, goodbye: impl Future<Output = ()> + Send + 'static) {
         let mut goodbyes = lock(&self.goodbyes);
         while goodbyes.try_join_next().is_some() {}
-        goodbyes.spawn(connection.quit());
+        goodbyes.spawn(goodbye);
     }
 
     /// Closes all idle connections, and waits until every goodbye is said.

@@ -1,10 +1,9 @@
 //! Where a domain's mail goes next.
 
 use std::fmt;
-use std::net::IpAddr;
 
 use bytes::Bytes;
-use qmail_core::route::{Relay, RelayHost, SmtpRoute, SmtpRoutes};
+use qmail_core::route::{Relay, RelayHost, RelayProtocol, SmtpRoute, SmtpRoutes};
 use qmail_core::{Address, Escaped};
 
 /// The next hop of a recipient. Equal ones can share a connection.
@@ -12,10 +11,8 @@ use qmail_core::{Address, Escaped};
 pub(super) enum NextHop {
     /// The mail exchangers of this domain, in lower case.
     Exchangers(Bytes),
-    /// A relay given by name, which is looked up by address alone.
-    RelayName(Bytes, u16),
-    /// A relay given by address.
-    RelayAddress(IpAddr, u16),
+    /// A relay; its name is in lower case, and looked up by address alone.
+    Relay(Relay),
 }
 
 impl NextHop {
@@ -28,24 +25,38 @@ impl NextHop {
     pub(super) fn of_domain(domain: &[u8], routes: &SmtpRoutes) -> Self {
         match routes.find(domain) {
             SmtpRoute::MxAsUsual => Self::Exchangers(domain.to_ascii_lowercase().into()),
-            SmtpRoute::Relay(Relay { host, port }) => match host {
-                RelayHost::Name(name) => Self::RelayName(name.to_ascii_lowercase().into(), *port),
-                RelayHost::Address(address) => Self::RelayAddress(*address, *port),
-            },
+            SmtpRoute::Relay(relay) => {
+                let mut relay = relay.clone();
+                if let RelayHost::Name(name) = &mut relay.host {
+                    *name = name.to_ascii_lowercase().into();
+                }
+                Self::Relay(relay)
+            }
+        }
+    }
+
+    /// What is spoken there.
+    pub(super) fn protocol(&self) -> RelayProtocol {
+        match self {
+            Self::Exchangers(_) => RelayProtocol::Smtp,
+            Self::Relay(relay) => relay.protocol,
         }
     }
 
     /// The key of its [`qmail_core::Destination`].
     ///
-    /// A domain may be spelt like the key of a relay; then the two share a limit, and nothing else, because jobs are taken
-    /// apart by next hop again.
+    /// A domain may be spelt like the key of a relay, and a relay may have several logins; then these share a limit, and
+    /// nothing else, because jobs are taken apart by next hop again.
     pub(super) fn key(&self) -> Bytes {
         match self {
             Self::Exchangers(domain) => domain.clone(),
-            Self::RelayName(name, port) => {
-                Bytes::from([name, &b":"[..], port.to_string().as_bytes()].concat())
+            Self::Relay(relay) => {
+                let port = relay.port.to_string();
+                match &relay.host {
+                    RelayHost::Name(name) => [name, &b":"[..], port.as_bytes()].concat().into(),
+                    RelayHost::Address(address) => Bytes::from(format!("[{address}]:{port}")),
+                }
             }
-            Self::RelayAddress(address, port) => Bytes::from(format!("[{address}]:{port}")),
         }
     }
 }
@@ -63,12 +74,13 @@ mod tests {
 
     #[test]
     fn recipients_of_one_relay_share_a_key() {
-        let routes = b".sub:Relay:2525\nsub:relay:2525\nother:relay\nhere:\nip:[::1]:26\n";
+        let routes = b".sub:Relay:2525\nsub:relay:2525\nother:relay\nhere:\nip:[::1]:26\nas:relay:2525 joe x\n";
         let routes = SmtpRoutes::parse(routes, &mut Vec::new());
         let hop = |address: &'static str| NextHop::of(&Address::new(address).unwrap(), &routes);
         for (address, key) in [
             ("a@b.sub", "relay:2525"),
             ("a@SUB", "relay:2525"),
+            ("a@as", "relay:2525"),
             ("a@other", "relay:25"),
             ("a@Here", "here"),
             ("a@ip", "[::1]:26"),
@@ -78,6 +90,12 @@ mod tests {
             assert_eq!(hop(address).expect("a domain").key(), key, "{address}");
         }
         assert_eq!(hop("a"), None);
+        assert_eq!(hop("a@b.sub"), hop("a@SUB"));
         assert_ne!(hop("a@relay:2525"), hop("a@sub"), "a spelling is no relay");
+        assert_ne!(
+            hop("a@as"),
+            hop("a@sub"),
+            "another login is another connection"
+        );
     }
 }

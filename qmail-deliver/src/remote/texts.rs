@@ -2,18 +2,27 @@
 
 use std::net::IpAddr;
 
-use bytes::Bytes;
 use qmail_core::{Outcome, Report};
 
 /// What became of one message at one host, as qmail-remote(8) reports it: something of each recipient that the dialogue got
 /// to, and of the message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RemoteReport {
-    /// Of each recipient, in order: `Delivered` without a text if the host took it, else what it said; `None` if the dialogue
-    /// did not get so far.
-    pub recipients: Vec<Option<Outcome>>,
-    /// Of the message. `Delivered` holds for those recipients that the host took.
+    /// Of each recipient, in order; `None` if the dialogue did not get so far.
+    pub recipients: Vec<Option<RecipientReport>>,
+    /// Of the message. It holds for those recipients that the host took.
     pub message: Outcome,
+}
+
+/// What a host said of a recipient.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RecipientReport {
+    /// The host took it: what becomes of the message becomes of it.
+    Taken,
+    /// The host did not.
+    Refused(Outcome),
+    /// What became of it, whatever became of the message: the last word of an LMTP server, or an earlier transaction.
+    Settled(Outcome),
 }
 
 impl RemoteReport {
@@ -32,11 +41,24 @@ impl RemoteReport {
         (0..count)
             .map(
                 |at| match self.recipients.get(at).and_then(Option::as_ref) {
-                    None | Some(Outcome::Delivered(_)) => self.message.clone(),
-                    Some(Outcome::Deferred(own)) => Outcome::Deferred(self.joined(own, 1)),
-                    Some(Outcome::Failed(own)) => Outcome::Failed(self.joined(own, 0)),
+                    None | Some(RecipientReport::Taken) => self.message.clone(),
+                    Some(RecipientReport::Settled(outcome)) => outcome.clone(),
+                    Some(RecipientReport::Refused(Outcome::Failed(own))) => {
+                        Outcome::Failed(self.joined(own, 0))
+                    }
+                    Some(RecipientReport::Refused(own)) => {
+                        Outcome::Deferred(self.joined(own.report(), 1))
+                    }
                 },
             )
+            .collect()
+    }
+
+    /// What is known of each recipient after this transaction, for a report that goes on.
+    pub(super) fn settled(&self) -> Vec<Option<RecipientReport>> {
+        self.outcomes(self.recipients.len())
+            .into_iter()
+            .map(|outcome| Some(RecipientReport::Settled(outcome)))
             .collect()
     }
 
@@ -51,12 +73,16 @@ impl RemoteReport {
     /// the message, each ended by a NUL.
     pub fn write(&self, sink: &mut Vec<u8>) {
         for recipient in self.recipients.iter().flatten() {
-            sink.push(match recipient {
-                Outcome::Delivered(_) => b'r',
-                Outcome::Deferred(_) => b's',
-                Outcome::Failed(_) => b'h',
-            });
-            sink.extend_from_slice(recipient.report().as_bytes());
+            match recipient {
+                RecipientReport::Taken | RecipientReport::Settled(Outcome::Delivered(_)) => {
+                    sink.push(b'r');
+                }
+                RecipientReport::Refused(outcome) | RecipientReport::Settled(outcome) => {
+                    let failed = matches!(outcome, Outcome::Failed(_));
+                    sink.push(if failed { b'h' } else { b's' });
+                    sink.extend_from_slice(outcome.report().as_bytes());
+                }
+            }
             sink.push(0);
         }
         sink.push(self.message.letter());
@@ -160,9 +186,44 @@ pub(super) fn deferred(text: &'static str) -> Outcome {
     Outcome::Deferred(Report::from(text))
 }
 
-/// For an [`Outcome::Delivered`] of a recipient in a [`RemoteReport`].
-pub(super) fn taken() -> Outcome {
-    Outcome::Delivered(Report::new(Bytes::new()))
+/// The connection ended, or the host was too slow.
+pub(super) fn lost(address: IpAddr, possible_duplicate: bool) -> Outcome {
+    let what = maybe_twice("connection died.", possible_duplicate, "(#4.4.2)");
+    Outcome::Deferred(connected_but(address, &what, None))
+}
+
+/// The host took no recipient.
+pub(super) fn giving_up(address: IpAddr) -> Outcome {
+    Outcome::Failed(report(format!("Giving up on {address}."), None))
+}
+
+pub(super) fn too_large(address: IpAddr) -> Outcome {
+    let what = "does not accept a message of this size. (#5.3.4)";
+    Outcome::Failed(of_host(address, what, None))
+}
+
+/// The host does not announce SMTPUTF8 (RFC 6531 section 3.5).
+pub(super) fn no_utf8(address: IpAddr) -> Outcome {
+    let what = "does not accept internationalized addresses. (#5.6.7)";
+    Outcome::Failed(of_host(address, what, None))
+}
+
+/// The host does not let us log in.
+pub(super) fn no_login(address: IpAddr, why: &str) -> Outcome {
+    let what = format!("there is no way to log in: {why}. (#4.7.0)");
+    Outcome::Deferred(connected_but(address, &what, None))
+}
+
+/// The host takes no more recipients over one connection than it already has (RFC 9422).
+pub(super) fn enough_for_now(address: IpAddr) -> Outcome {
+    let what = "takes no more recipients over this connection. (#4.5.3)";
+    Outcome::Deferred(of_host(address, what, None))
+}
+
+/// The host has no TLS, or none that will do.
+pub(super) fn tls_failed(address: IpAddr, why: &str) -> Outcome {
+    let what = format!("there is no TLS that I may use: {why}. (#4.7.5)");
+    Outcome::Deferred(connected_but(address, &what, None))
 }
 
 pub(super) const LOOKUP_FAILED: &str = "Sorry, I couldn't find any host by that name. (#4.1.2)\n";
@@ -207,7 +268,10 @@ mod tests {
         ] {
             let report = RemoteReport {
                 recipients: recipient
-                    .map(|letter| outcome(letter, if letter == 'r' { "" } else { "p" }))
+                    .map(|letter| match letter {
+                        'r' => RecipientReport::Taken,
+                        letter => RecipientReport::Refused(outcome(letter, "p")),
+                    })
                     .map(Some)
                     .into_iter()
                     .collect(),
@@ -224,16 +288,33 @@ mod tests {
     fn the_output_of_qmail_remote() {
         let report = RemoteReport {
             recipients: vec![
-                Some(taken()),
-                Some(outcome('h', "no\n")),
+                Some(RecipientReport::Taken),
+                Some(RecipientReport::Refused(outcome('h', "no\n"))),
                 None,
-                Some(outcome('s', "later\n")),
+                Some(RecipientReport::Refused(outcome('s', "later\n"))),
+                Some(RecipientReport::Settled(outcome('K', "has it\n"))),
             ],
             message: outcome('K', "ok\n"),
         };
         let mut sink = Vec::new();
         report.write(&mut sink);
-        assert_eq!(sink, b"r\0hno\n\0slater\n\0Kok\n\0");
+        assert_eq!(sink, b"r\0hno\n\0slater\n\0r\0Kok\n\0");
+    }
+
+    #[test]
+    fn what_is_settled_stays() {
+        let report = RemoteReport {
+            recipients: vec![
+                Some(RecipientReport::Settled(outcome('K', "has it"))),
+                Some(RecipientReport::Settled(outcome('h', "full"))),
+                Some(RecipientReport::Taken),
+            ],
+            message: outcome('Z', "died"),
+        };
+        let outcomes = report.outcomes(3);
+        assert_eq!(outcomes[0], outcome('K', "has it"));
+        assert_eq!(outcomes[1], outcome('h', "full"));
+        assert_eq!(outcomes[2], outcome('Z', "died"));
     }
 
     #[test]

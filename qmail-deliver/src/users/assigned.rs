@@ -40,6 +40,7 @@ pub const ASSIGNMENTS_OCTETS_MAX: u64 = 256 * 1024 * 1024;
 #[derive(Clone)]
 pub struct AssignedUsers {
     home: Arc<Path>,
+    files: &'static [(&'static str, Parse)],
     table: Arc<Mutex<Option<Table>>>,
 }
 
@@ -62,13 +63,22 @@ impl AssignedUsers {
     pub fn new(home: impl Into<PathBuf>) -> Self {
         Self {
             home: home.into().into(),
+            files: FILES,
             table: Arc::default(),
+        }
+    }
+
+    /// By `users/cdb` alone, as qmail-lspawn(8): `users/assign` counts only once qmail-newu(8) was run.
+    pub fn by_cdb(home: impl Into<PathBuf>) -> Self {
+        Self {
+            files: &FILES[..1],
+            ..Self::new(home)
         }
     }
 
     /// The table as it is now; `None` if there is none. Blocks.
     fn current(&self) -> Result<Option<Arc<Assignments>>, UserError> {
-        for (name, parse) in FILES {
+        for (name, parse) in self.files {
             let path = self.home.join(name);
             match self.read(&path, *parse) {
                 Ok(Some(assignments)) => return Ok(Some(assignments)),
@@ -210,5 +220,9 @@ mod tests {
         assert_eq!(uid(&users, "joe").await.unwrap(), Some(44));
         fs::write(home.path().join("users/cdb"), "no cdb").unwrap();
         assert!(uid(&users, "joe").await.is_err());
+        let by_cdb = AssignedUsers::by_cdb(home.path());
+        assert!(uid(&by_cdb, "joe").await.is_err());
+        fs::remove_file(home.path().join("users/cdb")).unwrap();
+        assert_eq!(uid(&by_cdb, "joe").await.unwrap(), None);
     }
 }

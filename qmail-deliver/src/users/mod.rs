@@ -3,7 +3,9 @@
 mod assigned;
 mod first_of;
 mod fixed;
+mod system;
 
+use std::io;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
@@ -13,6 +15,7 @@ use qmail_core::{Address, Outcome, Report};
 pub use assigned::{ASSIGNMENTS_OCTETS_MAX, AssignedUsers};
 pub use first_of::FirstOf;
 pub use fixed::FixedUsers;
+pub use system::SystemUsers;
 
 /// Says who a local address belongs to.
 #[async_trait]
@@ -78,7 +81,19 @@ pub enum UserError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// A directory of an embedder's own is out of order.
+    /// There is no alias user, who gets what is nobody else's.
+    #[error("there is no alias user")]
+    NoAlias,
+    /// Nothing can be learned of a home at the moment.
+    #[error("cannot look at {}", path.display())]
+    Home {
+        /// Whose home.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The accounts, or a directory of an embedder's own, are out of order.
     #[error("{0}")]
     Unavailable(String),
 }
@@ -88,6 +103,8 @@ impl UserError {
     pub fn outcome(&self) -> Outcome {
         Outcome::Deferred(Report::from(match self {
             Self::Assignments { .. } => "Trouble reading users/cdb in qmail-lspawn.\n",
+            Self::NoAlias => "Unable to find alias user!\n",
+            Self::Home { .. } => "NFS failure in qmail-local.\n",
             Self::Unavailable(_) => "Temporary failure in qmail-lspawn.\n",
         }))
     }

@@ -9,8 +9,9 @@ use bytes::Bytes;
 use futures::FutureExt;
 use qmail_core::{Address, Content, Delivery, Job, Outcome, Report, ReversePath, bounce, verp};
 
+use super::first::FirstTry;
 use super::record::{Mark, Place, Record};
-use super::{Engine, Event, TROUBLE_WAIT, World};
+use super::{Again, Engine, Event, TROUBLE_WAIT, World};
 use crate::{
     Attempt, Channel, JobId, LogEvent, PassId, Position, Recipient, SpoolError, Step, Verdict,
 };
@@ -22,13 +23,17 @@ const PAGE_RECIPIENTS: usize = 1_000;
 pub(super) struct Fresh {
     pub(super) sender: ReversePath,
     pub(super) recipients: Vec<Address>,
+    /// Set while the message is not routed.
+    pub(super) first: Option<FirstTry>,
 }
 
 /// A pass under way.
 pub(super) struct Pass {
-    attempt: Attempt,
-    sender: ReversePath,
+    pub(super) attempt: Attempt,
+    pub(super) sender: ReversePath,
     content: Arc<dyn Content>,
+    /// Set while the message is not routed: then the pass has one job.
+    pub(super) first: Option<FirstTry>,
     /// Jobs that have not started.
     jobs: HashMap<JobId, Batch>,
     /// Where the next page starts.
@@ -42,7 +47,15 @@ pub(super) struct Opened {
     attempt: Attempt,
     sender: ReversePath,
     content: Arc<dyn Content>,
+    first: Option<FirstTry>,
     page: Page,
+}
+
+/// Why a pass does not start.
+pub(super) struct NotOpened {
+    error: SpoolError,
+    /// Set if the message is not routed.
+    first: Option<FirstTry>,
 }
 
 enum Page {
@@ -68,6 +81,17 @@ pub(super) struct Reported {
     outcomes: Vec<Outcome>,
 }
 
+/// What the outcomes of a job come to.
+#[derive(Default)]
+struct Judged {
+    /// Of those who failed.
+    notes: Vec<u8>,
+    /// Who is not to be tried again.
+    done: Vec<Place>,
+    /// Who is.
+    left: Vec<Address>,
+}
+
 impl Engine {
     /// Does what the scheduler says.
     pub(super) fn start_attempts(&mut self, now: u64) {
@@ -77,7 +101,7 @@ impl Engine {
                 Step::Read(pass) => self.read(pass),
                 Step::Start(pass, job) => self.start_job(pass, job),
                 Step::Complete { pass, deferred } => self.complete(pass, deferred),
-                Step::Forget(pass) => drop(self.passes.remove(&pass)),
+                Step::Forget(pass) => self.forget(pass),
             }
         }
     }
@@ -87,11 +111,12 @@ impl Engine {
         let world = Arc::clone(&self.world);
         self.start(async move {
             let result = open(&world, attempt, fresh).await;
-            Event::Opened(attempt.pass, result)
+            Event::Opened(attempt, result)
         });
     }
 
-    pub(super) fn handle_opened(&mut self, pass: PassId, result: Result<Opened, SpoolError>) {
+    pub(super) fn handle_opened(&mut self, attempt: Attempt, result: Result<Opened, NotOpened>) {
+        let pass = attempt.pass;
         match result {
             Ok(opened) => {
                 let more = opened.page.may_have_more();
@@ -99,6 +124,7 @@ impl Engine {
                     attempt: opened.attempt,
                     sender: opened.sender,
                     content: opened.content,
+                    first: opened.first,
                     jobs: HashMap::new(),
                     next: opened.page.next(Position::START),
                     trouble: false,
@@ -107,19 +133,48 @@ impl Engine {
                 self.passes.insert(pass, entry);
                 self.scheduler.handle_page(pass, more);
             }
+            Err(NotOpened {
+                error,
+                first: Some(first),
+            }) => {
+                self.log_trouble("opening", &error);
+                self.scheduler.handle_closed(pass);
+                self.first_tries.end(&first);
+                self.do_again(TROUBLE_WAIT, Again::Route(attempt.id));
+            }
             // Its text or its sender is gone, and no waiting brings it back. The number is free, and may soon be that of
             // another message, which must not be tried in place of this one.
-            Err(SpoolError::Read { path, source }) if source.kind() == io::ErrorKind::NotFound => {
+            Err(NotOpened {
+                error: SpoolError::Read { path, source },
+                ..
+            }) if source.kind() == io::ErrorKind::NotFound => {
                 let (path, reason) = (&*path, &*source.to_string());
                 self.log(&LogEvent::Damaged { path, reason });
                 self.scheduler.handle_closed(pass);
             }
-            Err(error) => {
+            Err(NotOpened { error, .. }) => {
                 self.log_trouble("opening", &error);
                 let due = self.world.seconds() + TROUBLE_WAIT.as_secs();
                 self.scheduler.handle_put_off(pass, due);
             }
         }
+    }
+
+    /// There is no room for a pass. A message that is not routed cannot be read back: what is known of it is kept.
+    fn forget(&mut self, pass: PassId) {
+        let Some(entry) = self.passes.remove(&pass) else {
+            return;
+        };
+        let (Some(first), Some(batch)) = (entry.first, entry.jobs.into_values().next()) else {
+            return;
+        };
+        let fresh = Fresh {
+            sender: entry.sender,
+            recipients: batch.recipients,
+            first: Some(first),
+        };
+        let Attempt { id, channel, .. } = entry.attempt;
+        self.fresh.insert((id, channel), fresh);
     }
 
     fn read(&mut self, pass: PassId) {
@@ -158,6 +213,14 @@ impl Engine {
 
     /// Makes jobs of a page: recipients of one destination together, as many as it takes at once, in the order of their records.
     fn offer(&mut self, pass: PassId, entry: &mut Pass, page: Page) {
+        if let Some(first) = &entry.first {
+            let mut batch = Batch::default();
+            page.into_waiting()
+                .for_each(|(place, address)| batch.push(place, address));
+            let job = self.scheduler.offer(pass, first.destination.clone());
+            entry.jobs.insert(job, batch);
+            return;
+        }
         let delivery = delivery(&self.world, entry.attempt.channel);
         let alone = verp::asks_for_expansion(&entry.sender);
         let mut open: Vec<(Bytes, Batch)> = Vec::new();
@@ -240,40 +303,17 @@ impl Engine {
         let Attempt {
             id, channel, dying, ..
         } = entry.attempt;
-        let recipients = reported.batch.recipients.len();
-        let mut notes = Vec::new();
-        let mut done = Vec::with_capacity(recipients);
-        let mut outcomes = reported.outcomes.into_iter();
-        for (number, (recipient, place)) in reported.batch.iter().enumerate() {
-            let delivery = reported.first_delivery + number as u64;
-            let outcome = match outcomes.next() {
-                Some(outcome) => outcome,
-                None if dying => Outcome::Deferred(Report::from(NO_REPORT)),
-                None => {
-                    self.log(&LogEvent::ReportMangled { delivery });
-                    continue;
-                }
-            };
-            let (verdict, report) = judge(outcome, dying);
-            let text = report.as_bytes();
-            self.log(&LogEvent::DeliveryEnded {
-                delivery,
-                verdict,
-                text,
-            });
-            if verdict == Verdict::Failure {
-                let shown = self.routes.strip_prefix(recipient.as_bytes());
-                bounce::write_note(shown, text, &mut notes);
-            }
-            if verdict != Verdict::Deferral {
-                done.push(place);
-            }
-        }
-        let deferred = done.len() < recipients;
+        let first = entry.first.is_some();
+        let Judged { notes, done, left } = self.judge_all(reported, dying);
+        let deferred = !left.is_empty();
         let closed = !deferred && self.scheduler.is_last(pass, job);
         self.running[channel as usize] -= 1;
         self.scheduler.handle_report(pass, job, deferred);
         self.log_status();
+        if first {
+            self.record_first_try(pass, left, notes);
+            return;
+        }
         if done.is_empty() {
             self.scheduler.handle_recorded(pass);
             return;
@@ -294,6 +334,38 @@ impl Engine {
                 Mark::Done(done)
             },
         });
+    }
+
+    fn judge_all(&self, reported: Reported, dying: bool) -> Judged {
+        let mut judged = Judged::default();
+        let mut outcomes = reported.outcomes.into_iter();
+        for (delivery, (recipient, place)) in (reported.first_delivery..).zip(reported.batch) {
+            let outcome = match outcomes.next() {
+                Some(outcome) => outcome,
+                None if dying => Outcome::Deferred(Report::from(NO_REPORT)),
+                None => {
+                    self.log(&LogEvent::ReportMangled { delivery });
+                    judged.left.push(recipient);
+                    continue;
+                }
+            };
+            let (verdict, report) = judge(outcome, dying);
+            let text = report.as_bytes();
+            self.log(&LogEvent::DeliveryEnded {
+                delivery,
+                verdict,
+                text,
+            });
+            if verdict == Verdict::Failure {
+                let shown = self.routes.strip_prefix(recipient.as_bytes());
+                bounce::write_note(shown, text, &mut judged.notes);
+            }
+            match verdict {
+                Verdict::Deferral => judged.left.push(recipient),
+                Verdict::Success | Verdict::Failure => judged.done.push(place),
+            }
+        }
+        judged
     }
 
     /// Every recipient was tried: the channel is closed, or waits for the next attempt.
@@ -327,32 +399,47 @@ impl Engine {
     }
 }
 
-fn delivery(world: &World, channel: Channel) -> &Arc<dyn Delivery> {
+pub(super) fn delivery(world: &World, channel: Channel) -> &Arc<dyn Delivery> {
     match channel {
         Channel::Local => &world.parts.local,
         Channel::Remote => &world.parts.remote,
     }
 }
 
-async fn open(world: &World, attempt: Attempt, fresh: Option<Fresh>) -> Result<Opened, SpoolError> {
+async fn open(world: &World, attempt: Attempt, fresh: Option<Fresh>) -> Result<Opened, NotOpened> {
     let spool = &world.parts.spool;
     let Attempt { id, channel, .. } = attempt;
-    let (sender, page) = match fresh {
-        Some(fresh) => (fresh.sender, Page::Given(fresh.recipients)),
-        None => {
+    let Some(fresh) = fresh else {
+        let read = async {
             let sender = spool.sender(id).await?;
             let page = spool
                 .recipients(id, channel, Position::START, PAGE_RECIPIENTS)
                 .await?;
-            (sender, Page::Read(page))
-        }
+            Ok(Opened {
+                attempt,
+                sender,
+                content: spool.content(id).await?,
+                first: None,
+                page: Page::Read(page),
+            })
+        };
+        return read.await.map_err(|error| NotOpened { error, first: None });
     };
-    Ok(Opened {
-        attempt,
+    let Fresh {
         sender,
-        content: spool.content(id).await?,
-        page,
-    })
+        recipients,
+        first,
+    } = fresh;
+    match spool.content(id).await {
+        Ok(content) => Ok(Opened {
+            attempt,
+            sender,
+            content,
+            first,
+            page: Page::Given(recipients),
+        }),
+        Err(error) => Err(NotOpened { error, first }),
+    }
 }
 
 /// What an outcome comes to, with its text; a message that has waited too long is not deferred again.
@@ -415,8 +502,13 @@ impl Batch {
         self.recipients.push(recipient);
         self.places.push(place);
     }
+}
 
-    fn iter(&self) -> impl Iterator<Item = (&Address, Place)> {
-        self.recipients.iter().zip(self.places.iter().copied())
+impl IntoIterator for Batch {
+    type Item = (Address, Place);
+    type IntoIter = std::iter::Zip<std::vec::IntoIter<Address>, std::vec::IntoIter<Place>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.recipients.into_iter().zip(self.places)
     }
 }

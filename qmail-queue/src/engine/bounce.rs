@@ -68,6 +68,17 @@ impl Engine {
         });
     }
 
+    /// Finishes a message that was never routed: all its recipients have it.
+    pub(super) fn finish_unrouted(&mut self, pass: PassId, id: MessageId, channel: Channel) {
+        let mut finish = Finish {
+            id,
+            stage: Stage::Remove,
+            unrecorded: Some((pass, channel)),
+        };
+        finish.end(&self.world);
+        self.finishes.push_back(finish);
+    }
+
     pub(super) fn start_finishing(&mut self) {
         if self.stopping {
             // The others wait for the next start; of these only this engine knows.
@@ -91,7 +102,7 @@ impl Engine {
         let Finished { finish, result } = finished;
         let Err(trouble) = result else {
             if let Some((pass, _)) = finish.unrecorded {
-                self.passes.remove(&pass);
+                self.end_first_try(pass);
                 self.scheduler.handle_closed(pass);
             }
             return;

@@ -67,6 +67,9 @@ pub struct Config {
     pub pid: u32,
     /// The user it runs as, in the log. Default: 0.
     pub uid: u32,
+    /// Recipients that every message gets besides its own, bounces too
+    /// ([`Intake::with_extra_recipients`](crate::Intake::with_extra_recipients)). Default: none.
+    pub extra_recipients: Vec<Address>,
 }
 
 impl Config {
@@ -85,6 +88,7 @@ impl Config {
             double_bounce_to: Some(Address::new(postmaster)?),
             pid: 0,
             uid: 0,
+            extra_recipients: Vec::new(),
         })
     }
 }

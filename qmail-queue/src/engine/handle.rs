@@ -115,11 +115,11 @@ impl Draft for QueueDraft {
         self.draft.write(chunk).await
     }
 
-    async fn commit(self: Box<Self>, envelope: Envelope) -> Result<Receipt, SubmitError> {
+    async fn commit(self: Box<Self>, mut envelope: Envelope) -> Result<Receipt, SubmitError> {
         let Self { draft, shared } = *self;
         let entry = draft.entry;
         let ticket = Ticket::new(&shared);
-        match draft.commit(&envelope).await {
+        match draft.commit(&mut envelope).await {
             Ok((committed, receipt)) => {
                 let incoming = Incoming {
                     envelope,
@@ -209,22 +209,19 @@ impl Arrival {
         }
     }
 
-    /// About what it takes in memory.
-    pub(super) fn octets(&self) -> usize {
+    fn octets(&self) -> usize {
         match self {
             Self::Id(_) => 0,
-            Self::Known(_, incoming) => {
-                let envelope = &incoming.envelope;
-                let address = |octets: &[u8]| octets.len() + 64;
-                address(envelope.sender.as_bytes())
-                    + envelope
-                        .recipients
-                        .iter()
-                        .map(|to| address(to.as_bytes()))
-                        .sum::<usize>()
-            }
+            Self::Known(_, incoming) => envelope_octets(&incoming.envelope),
         }
     }
+}
+
+/// About what an envelope takes in memory.
+pub(super) fn envelope_octets(envelope: &Envelope) -> usize {
+    let address = |octets: &[u8]| octets.len() + 64;
+    let recipients = envelope.recipients.iter();
+    address(envelope.sender.as_bytes()) + recipients.map(|to| address(to.as_bytes())).sum::<usize>()
 }
 
 /// What passes between a [`Queue`] and its engine.

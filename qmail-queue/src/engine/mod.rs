@@ -6,13 +6,16 @@
 //! | a message | by | in |
 //! |---|---|---|
 //! | is told of, or found at the start | [`Queue`], `recover` | incoming |
-//! | has its recipients rewritten and sorted by channel | `preprocess` | routed |
+//! | has its recipients rewritten and sorted by channel | `preprocess` | incoming |
+//! | is tried at once, if they make one job | `first`, `attempt` | incoming |
+//! | has written down who gets it where, if it is to stay | `preprocess`, `record` | routed |
 //! | is tried, recipient by recipient | `attempt`, `record` | routed |
 //! | has its failures reported to its sender, and is removed | `bounce` | gone |
 //!
 //! **What is written down before what.** The note of a failure before the mark of its recipient; marks before a pass ends; the bounce
 //! before the notes are forgotten; all of this before the message goes. A crash in between repeats a step, and loses nothing.
 //! Only where the last deliveries of a message succeed and there is no failure to tell is nothing marked: its removal says it all.
+//! What came of a first try before routing is written down by the routing: it keeps only who is left.
 //!
 //! **When the spool fails**, the step that needed it is tried again after [`TROUBLE_WAIT`], from where it stopped. A delivery
 //! that cannot be recorded keeps its place among those of the scheduler's `RECORDING_MAX` until it can be, so that a broken disk
@@ -21,14 +24,16 @@
 mod attempt;
 mod bounce;
 mod config;
+mod first;
 mod handle;
 mod preprocess;
 mod record;
 mod recover;
 #[cfg(test)]
 mod tests;
+mod unrouted;
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -44,13 +49,17 @@ pub use config::{Config, Parts};
 pub use handle::{Counts, ENVELOPES_OCTETS_MAX, Queue};
 
 use crate::intake::Intake;
-use crate::{Channel, LogEvent, MessageId, Now, PassId, Recipient, Scheduler, SpoolError};
-use attempt::{Fresh, Opened, Pass, Reported};
+use crate::{
+    Attempt, Channel, Incoming, LogEvent, MessageId, Now, PassId, Recipient, Scheduler, SpoolError,
+};
+use attempt::{Fresh, NotOpened, Opened, Pass, Reported};
 use bounce::{Finish, Finished};
+use first::FirstTries;
 use handle::{Arrival, Shared};
-use preprocess::{Routing, Sorted};
+use preprocess::{Routing, Workload};
 use record::Record;
 use recover::Look;
+use unrouted::Unrouted;
 
 /// How long after trouble with the spool the same step is tried again (qmail-send's 123 seconds).
 pub const TROUBLE_WAIT: Duration = Duration::from_secs(123);
@@ -63,6 +72,9 @@ const CLEAN_UP_WAIT: Duration = Duration::from_secs(76_431);
 
 /// Longest sleep while messages wait for their time: the wall clock, by which they wait, may be set meanwhile.
 const SLEEP_MAX: Duration = Duration::from_secs(60);
+
+/// A channel of a message with more recipients has them read back from the spool.
+const FRESH_RECIPIENTS_MAX: usize = 64;
 
 /// Most events handled before anything new is started.
 const EVENTS_MAX: usize = 32;
@@ -83,9 +95,9 @@ pub struct Engine {
 
     /// Accepted messages that wait for their routing.
     arrivals: VecDeque<Arrival>,
-    /// Every message between acceptance and routing. Only looked up, never listed, but for `recover`.
-    unrouted: HashSet<MessageId>,
-    routing: usize,
+    unrouted: Unrouted,
+    workload: Workload,
+    first_tries: FirstTries,
     look: Option<Look>,
     look_again: bool,
 
@@ -131,8 +143,9 @@ impl World {
 /// Something that went on has ended.
 enum Event {
     Looked(Result<Vec<MessageId>, SpoolError>),
-    Routed(Routing, Result<Sorted, SpoolError>),
-    Opened(PassId, Result<Opened, SpoolError>),
+    EnvelopeRead(MessageId, Result<Incoming, SpoolError>),
+    Routed(Routing, Result<(), SpoolError>),
+    Opened(Attempt, Result<Opened, NotOpened>),
     Read(PassId, Result<Vec<Recipient>, SpoolError>),
     Reported(Reported),
     Noted(MessageId, Vec<Record>, Result<(), SpoolError>),
@@ -165,7 +178,8 @@ impl Engine {
             Arc::clone(&parts.clock),
             config.pid,
             config.uid,
-        );
+        )
+        .with_extra_recipients(config.extra_recipients.as_slice());
         let (queue, shared) = Queue::new(intake);
         let bounces = match &parts.bounces {
             Some(bounces) => Arc::clone(bounces),
@@ -177,8 +191,9 @@ impl Engine {
             scheduler: Scheduler::new(config.limits),
             tasks: FuturesUnordered::new(),
             arrivals: VecDeque::new(),
-            unrouted: HashSet::new(),
-            routing: 0,
+            unrouted: Unrouted::default(),
+            workload: Workload::default(),
+            first_tries: FirstTries::default(),
             look: None,
             look_again: false,
             fresh: HashMap::new(),
@@ -238,8 +253,9 @@ impl Engine {
     fn handle(&mut self, event: Event) {
         match event {
             Event::Looked(found) => self.handle_looked(found),
-            Event::Routed(routing, result) => self.handle_routed(&routing, result),
-            Event::Opened(pass, result) => self.handle_opened(pass, result),
+            Event::EnvelopeRead(id, read) => self.handle_envelope(id, read),
+            Event::Routed(routing, result) => self.handle_routed(routing, result),
+            Event::Opened(attempt, result) => self.handle_opened(attempt, result),
             Event::Read(pass, result) => self.handle_read(pass, result),
             Event::Reported(reported) => self.handle_reported(reported),
             Event::Noted(id, records, result) => self.handle_noted(id, records, result),
@@ -290,7 +306,7 @@ impl Engine {
     fn counts(&self) -> Counts {
         let [local_running, remote_running] = self.running;
         Counts {
-            incoming: self.arrivals.len() + self.routing,
+            incoming: self.arrivals.len() + self.workload.messages(),
             local_waiting: self.scheduler.waiting(Channel::Local),
             local_running,
             remote_waiting: self.scheduler.waiting(Channel::Remote),

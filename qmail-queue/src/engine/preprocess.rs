@@ -1,86 +1,173 @@
-//! Incoming messages become routed ones.
+//! Incoming messages become routed ones, or are tried at once.
 
 use std::io;
 use std::sync::Arc;
 
-use qmail_core::route::{Route, Tables};
-use qmail_core::{Address, ReversePath, bounce};
+use qmail_core::bounce;
+use qmail_core::route::Route;
 
 use super::attempt::Fresh;
-use super::handle::Arrival;
-use super::{Again, Engine, Event, TROUBLE_WAIT, World};
-use crate::{Channel, LogEvent, MessageId, Routed, SpoolError};
+use super::handle::{Arrival, envelope_octets};
+use super::{Again, Engine, Event, FRESH_RECIPIENTS_MAX, TROUBLE_WAIT};
+use crate::{Channel, Incoming, LogEvent, MessageId, Routed, SpoolError};
 
 /// Most messages that are being routed at once: enough for them to share their syncs.
 const ROUTING_MAX: usize = 256;
 
-/// A channel with more recipients has them read back from the spool.
-const FRESH_RECIPIENTS_MAX: usize = 64;
+/// No further message is looked at while the envelopes of those take more.
+const ROUTING_OCTETS_MAX: usize = 8 * 1024 * 1024;
 
-/// Most new messages whose recipients are kept in memory until their first attempt.
-const FRESH_MESSAGES_MAX: usize = 4_096;
+/// Most envelopes that are being read from the spool at once: nobody knows their size before.
+const READING_MAX: usize = 8;
+
+/// Most new messages whose recipients are kept in memory until their first attempt, those that are tried before they are routed
+/// included.
+const FRESH_MESSAGES_MAX: usize = 16_384;
+
+/// A larger envelope is not kept.
+const FRESH_OCTETS_MAX: usize = 1024;
+
+/// What is between acceptance and routing, but for what waits.
+#[derive(Default)]
+pub(super) struct Workload {
+    reading: usize,
+    routing: usize,
+    octets: usize,
+}
+
+impl Workload {
+    pub(super) fn messages(&self) -> usize {
+        self.reading + self.routing
+    }
+
+    fn has_room(&self) -> bool {
+        self.messages() < ROUTING_MAX && self.octets < ROUTING_OCTETS_MAX
+    }
+}
 
 /// A message that is being routed.
 pub(super) struct Routing {
     id: MessageId,
-    /// What its envelope took of the room for envelopes told of.
-    envelope_octets: usize,
-}
-
-/// Where the recipients of a message go.
-pub(super) struct Sorted {
     birth: u64,
-    channels: Vec<Channel>,
     fresh: Vec<(Channel, Fresh)>,
+    channels: Vec<Channel>,
+    /// Size of its envelope.
+    octets: usize,
+    /// Whether that is a part of the room for envelopes told of.
+    told: bool,
 }
 
 impl Engine {
     pub(super) fn start_routing(&mut self) {
-        while self.routing < ROUTING_MAX && !self.stopping {
-            let Some(arrival) = self.arrivals.pop_front() else {
-                return;
-            };
-            self.routing += 1;
-            let routing = Routing {
-                id: arrival.id(),
-                envelope_octets: arrival.octets(),
-            };
-            let world = Arc::clone(&self.world);
-            let routes = Arc::clone(&self.routes);
-            self.start(async move {
-                let result = route(&world, &routes, arrival).await;
-                Event::Routed(routing, result)
-            });
+        while !self.stopping && self.workload.has_room() {
+            match self.arrivals.pop_front() {
+                Some(Arrival::Known(id, incoming)) => {
+                    let octets = envelope_octets(&incoming.envelope);
+                    self.sort(id, *incoming, octets, true);
+                }
+                Some(Arrival::Id(id)) if self.workload.reading < READING_MAX => {
+                    self.read_envelope(id);
+                }
+                Some(later) => return self.arrivals.push_front(later),
+                None => return,
+            }
         }
     }
 
-    pub(super) fn handle_routed(&mut self, routing: &Routing, result: Result<Sorted, SpoolError>) {
-        self.routing -= 1;
-        self.shared.release(routing.envelope_octets);
-        let id = routing.id;
-        let sorted = match result {
-            Ok(sorted) => sorted,
-            Err(error) => return self.handle_unroutable(id, &error),
+    fn read_envelope(&mut self, id: MessageId) {
+        self.workload.reading += 1;
+        let world = Arc::clone(&self.world);
+        self.start(async move { Event::EnvelopeRead(id, world.parts.spool.incoming(id).await) });
+    }
+
+    pub(super) fn handle_envelope(&mut self, id: MessageId, read: Result<Incoming, SpoolError>) {
+        self.workload.reading -= 1;
+        match read {
+            // After a stop nothing is begun.
+            Ok(_) if self.stopping => {}
+            Ok(incoming) => {
+                let octets = envelope_octets(&incoming.envelope);
+                self.sort(id, incoming, octets, false);
+            }
+            Err(error) => self.handle_unroutable(id, &error),
+        }
+    }
+
+    /// Decides where the recipients go, and what is done first.
+    fn sort(&mut self, id: MessageId, incoming: Incoming, octets: usize, told: bool) {
+        self.log(&LogEvent::NewMessage { id });
+        self.log(&LogEvent::MessageInfo {
+            id,
+            octets: incoming.octets,
+            sender: &incoming.envelope.sender,
+            qp: incoming.pid,
+            uid: incoming.uid,
+        });
+        let mut routed = Routed {
+            sender: incoming.envelope.sender,
+            local: Vec::new(),
+            remote: Vec::new(),
+            birth_seconds: self.world.seconds(),
+            failures: Vec::new(),
         };
-        self.unrouted.remove(&id);
-        if sorted.channels.is_empty() {
+        for recipient in &incoming.envelope.recipients {
+            match self.routes.route(recipient) {
+                Ok(Route::Local(address)) => routed.local.push(address),
+                Ok(Route::Remote(address)) => routed.remote.push(address),
+                Err(_) => {
+                    self.log(&LogEvent::RecipientTooLong { id, recipient });
+                    bounce::write_note(recipient.as_bytes(), TOO_LONG, &mut routed.failures);
+                }
+            }
+        }
+        if told {
+            routed = match self.try_first(id, routed, octets) {
+                Ok(()) => return self.shared.release(octets),
+                Err(routed) => routed,
+            };
+        }
+        self.route(Routing::new(id, &routed, octets, told), routed);
+    }
+
+    fn route(&mut self, routing: Routing, routed: Routed) {
+        self.workload.routing += 1;
+        self.workload.octets += routing.octets;
+        let world = Arc::clone(&self.world);
+        self.start(async move {
+            let result = world.parts.spool.route(routing.id, routed).await;
+            Event::Routed(routing, result)
+        });
+    }
+
+    pub(super) fn handle_routed(&mut self, routing: Routing, result: Result<(), SpoolError>) {
+        self.workload.routing -= 1;
+        self.workload.octets -= routing.octets;
+        if routing.told {
+            self.shared.release(routing.octets);
+        }
+        let id = routing.id;
+        if let Err(error) = result {
+            return self.handle_unroutable(id, &error);
+        }
+        self.unrouted.remove(id);
+        if routing.channels.is_empty() {
             self.finish(id);
             return;
         }
-        for (channel, fresh) in sorted.fresh {
+        for (channel, fresh) in routing.fresh {
             if self.fresh.len() < FRESH_MESSAGES_MAX {
                 self.fresh.insert((id, channel), fresh);
             }
         }
         self.scheduler
-            .handle_new(id, sorted.birth, &sorted.channels);
+            .handle_new(id, routing.birth, &routing.channels);
     }
 
     fn handle_unroutable(&mut self, id: MessageId, error: &SpoolError) {
         match error {
             // Taken away by somebody else, or seen in a listing that was older than its removal.
             SpoolError::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => {
-                self.unrouted.remove(&id);
+                self.unrouted.remove(id);
             }
             // It stays among the unrouted: looking at it again will not mend it.
             SpoolError::Damaged { path, reason } => self.log(&LogEvent::Damaged { path, reason }),
@@ -92,70 +179,34 @@ impl Engine {
     }
 }
 
-async fn route(world: &World, routes: &Tables, arrival: Arrival) -> Result<Sorted, SpoolError> {
-    let spool = &world.parts.spool;
-    let (id, incoming) = match arrival {
-        Arrival::Known(id, incoming) => (id, *incoming),
-        Arrival::Id(id) => (id, spool.incoming(id).await?),
-    };
-    world.log(&LogEvent::NewMessage { id });
-    world.log(&LogEvent::MessageInfo {
-        id,
-        octets: incoming.octets,
-        sender: &incoming.envelope.sender,
-        qp: incoming.pid,
-        uid: incoming.uid,
-    });
-    let birth = world.seconds();
-    let mut routed = Routed {
-        sender: incoming.envelope.sender,
-        local: Vec::new(),
-        remote: Vec::new(),
-        birth_seconds: birth,
-        failures: Vec::new(),
-    };
-    for recipient in &incoming.envelope.recipients {
-        match routes.route(recipient) {
-            Ok(Route::Local(address)) => routed.local.push(address),
-            Ok(Route::Remote(address)) => routed.remote.push(address),
-            Err(_) => {
-                world.log(&LogEvent::RecipientTooLong { id, recipient });
-                bounce::write_note(recipient.as_bytes(), TOO_LONG, &mut routed.failures);
-            }
-        }
-    }
-    let sorted = Sorted::new(birth, &routed);
-    spool.route(id, routed).await?;
-    Ok(sorted)
-}
-
-impl Sorted {
-    fn new(birth: u64, routed: &Routed) -> Self {
-        let mut sorted = Self {
-            birth,
-            channels: Vec::new(),
+impl Routing {
+    fn new(id: MessageId, routed: &Routed, octets: usize, told: bool) -> Self {
+        let mut routing = Self {
+            id,
+            birth: routed.birth_seconds,
             fresh: Vec::new(),
+            channels: Vec::new(),
+            octets,
+            told,
         };
         for (channel, recipients) in [
             (Channel::Local, &routed.local),
             (Channel::Remote, &routed.remote),
         ] {
-            if !recipients.is_empty() {
-                sorted.channels.push(channel);
-                sorted.keep(channel, &routed.sender, recipients);
+            if recipients.is_empty() {
+                continue;
+            }
+            routing.channels.push(channel);
+            if recipients.len() <= FRESH_RECIPIENTS_MAX && octets <= FRESH_OCTETS_MAX {
+                let fresh = Fresh {
+                    sender: routed.sender.clone(),
+                    recipients: recipients.clone(),
+                    first: None,
+                };
+                routing.fresh.push((channel, fresh));
             }
         }
-        sorted
-    }
-
-    fn keep(&mut self, channel: Channel, sender: &ReversePath, recipients: &[Address]) {
-        if recipients.len() <= FRESH_RECIPIENTS_MAX {
-            let fresh = Fresh {
-                sender: sender.clone(),
-                recipients: recipients.to_vec(),
-            };
-            self.fresh.push((channel, fresh));
-        }
+        routing
     }
 }
 

@@ -3,10 +3,11 @@
 //! The notes of one message are written one after the other: they go to the end of one text, and two at once would meet there.
 //! Those that wait meanwhile are written together.
 
+use std::io;
 use std::sync::Arc;
 
 use super::{Again, Engine, Event, NOTE_WAIT, TROUBLE_WAIT, World};
-use crate::{Channel, LogEvent, MessageId, PassId, Position, SpoolError};
+use crate::{Channel, LogEvent, MessageId, PassId, Position, Routed, SpoolError};
 
 /// What is to be written down after a job.
 pub(super) struct Record {
@@ -22,6 +23,8 @@ pub(super) enum Mark {
     Done(Vec<Place>),
     /// Everybody is done.
     Closed,
+    /// The message was not routed, and these are left.
+    Routed(Routed),
 }
 
 /// Where the record of a recipient is.
@@ -94,6 +97,7 @@ impl Engine {
     pub(super) fn handle_recorded(&mut self, record: Record, result: Result<(), SpoolError>) {
         let Err(error) = result else {
             match record.mark {
+                Mark::Routed(routed) => self.handle_first_recorded(record.pass, &routed),
                 Mark::Done(_) => self.scheduler.handle_recorded(record.pass),
                 Mark::Closed => {
                     self.passes.remove(&record.pass);
@@ -124,6 +128,13 @@ async fn write_mark(world: &World, record: &Record) -> Result<(), SpoolError> {
     let Record { id, channel, .. } = *record;
     match &record.mark {
         Mark::Closed => spool.close_channel(id, channel).await,
+        Mark::Routed(routed) => match spool.route(id, routed.clone()).await {
+            // Taken away by somebody else. The next attempt will tell that it is gone.
+            Err(SpoolError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                Ok(())
+            }
+            result => result,
+        },
         Mark::Done(places) => {
             let positions = positions(world, id, channel, places).await?;
             spool.mark_done(id, channel, &positions).await

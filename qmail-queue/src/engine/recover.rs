@@ -134,7 +134,7 @@ impl Engine {
         }
         self.look_again = false;
         self.look = Some(Look {
-            told: self.unrouted.clone(),
+            told: self.unrouted.ids(),
             seen: None,
         });
         let world = Arc::clone(&self.world);
@@ -160,7 +160,8 @@ impl Engine {
             return;
         };
         for id in look.seen.unwrap_or_default().0 {
-            if !look.told.contains(&id) && self.unrouted.insert(id) {
+            if !look.told.contains(&id) && !self.unrouted.contains(id) {
+                self.unrouted.insert(id);
                 self.arrivals.push_back(Arrival::Id(id));
             }
         }

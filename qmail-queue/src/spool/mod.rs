@@ -7,7 +7,7 @@
 //! | draft | [`Spool::begin`] | text; gone after a crash |
 //! | incoming | [`SpoolDraft::commit`] | text and envelope: **accepted** |
 //! | routed | [`Spool::route`] | text, sender, birth, recipients for each channel, marks, failure notes |
-//! | gone | [`Spool::remove`] | |
+//! | gone | [`Spool::remove`], from incoming or routed | |
 
 mod content;
 mod gather;
@@ -161,8 +161,9 @@ pub trait Spool: Send + Sync {
     /// The message is gone or cannot be read.
     async fn content(&self, id: MessageId) -> Result<Arc<dyn Content>, SpoolError>;
 
-    /// Removes a message that is settled. Durable on return: no recipient of it is ever tried again, even if its channels were
-    /// never closed. So a message that is settled at once needs no other call before this one.
+    /// Removes a message that is settled, routed or still incoming. Durable on return: no recipient of it is ever tried again, even
+    /// if its channels were never closed. So a message that is settled at once needs no other call before this one, not even
+    /// [`Spool::route`].
     ///
     /// # Errors
     ///

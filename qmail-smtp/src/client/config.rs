@@ -13,6 +13,10 @@ pub struct Config {
     hello: Bytes,
     /// Whether to say EHLO first, and HELO only if that is refused. Default: yes; without it no extension is used.
     pub extended: bool,
+    /// What is spoken. Default: [`Protocol::Smtp`].
+    pub protocol: Protocol,
+    /// Whether to ask for TLS by STARTTLS. Default: [`StartTls::Never`], since the owner has to make the handshake.
+    pub start_tls: StartTls,
     /// Whether to use PIPELINING where the server announces it (RFC 2920). Default: yes.
     pub pipelining: bool,
     /// What to do with a last line that has no end. Default: [`PartialLine::Complete`].
@@ -36,6 +40,8 @@ impl Config {
         Ok(Self {
             hello,
             extended: true,
+            protocol: Protocol::Smtp,
+            start_tls: StartTls::Never,
             pipelining: true,
             partial_line: PartialLine::Complete,
             timeouts: Timeouts::default(),
@@ -46,6 +52,28 @@ impl Config {
     pub fn hello(&self) -> &[u8] {
         &self.hello
     }
+}
+
+/// What a session speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protocol {
+    /// SMTP (RFC 5321).
+    #[default]
+    Smtp,
+    /// LMTP (RFC 2033): EHLO is LHLO, and the server answers for each recipient after the text.
+    Lmtp,
+}
+
+/// Whether a session asks for TLS by STARTTLS (RFC 3207). One that is encrypted from the start never does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StartTls {
+    /// No.
+    #[default]
+    Never,
+    /// If the server announces it. One that announces it and then refuses it gets the mail in clear.
+    IfOffered,
+    /// Yes, and without it nothing is sent.
+    Required,
 }
 
 /// What to do with a message whose last line has no end, which SMTP cannot carry.
@@ -67,7 +95,7 @@ pub enum PartialLine {
 pub struct Timeouts {
     /// For the greeting. Default: 5 minutes.
     pub greeting: Duration,
-    /// For the replies to EHLO, HELO and RSET. Default: 5 minutes.
+    /// For the replies to EHLO, HELO, STARTTLS, AUTH and RSET, and for the TLS handshake. Default: 5 minutes.
     pub hello: Duration,
     /// For the reply to MAIL. Default: 5 minutes.
     pub mail: Duration,

@@ -1,6 +1,6 @@
 //! The commands of one transaction and the replies to them, up to the one to DATA.
 
-use qmail_core::{Address, ReversePath};
+use std::collections::VecDeque;
 
 use super::{Cause, Encoder, Extensions, Failure, ServerReply, Stage, StartError, Transaction};
 use crate::BodyType;
@@ -18,8 +18,10 @@ pub(super) struct Exchange {
     /// How many commands were sent, and how many of them were answered; [`Self::step`] tells which they are.
     sent: usize,
     answered: usize,
-    /// Recipients that the server took.
-    accepted: usize,
+    /// Recipients that the server took, by their place in the transaction.
+    accepted: Vec<usize>,
+    /// Some address is UTF-8 beyond ASCII, and the server takes such.
+    utf8: bool,
     /// What the transaction has already failed of, while replies to commands behind that are still to come.
     failure: Option<Failure>,
     /// The text, from DATA on.
@@ -59,33 +61,14 @@ impl Exchange {
         extensions: &Extensions,
         reset: bool,
     ) -> Result<Self, StartError> {
-        if transaction.recipients.is_empty() {
-            return Err(StartError::NoRecipient);
-        }
-        if let ReversePath::Address(sender) = &transaction.sender
-            && !is_sendable(sender)
-        {
-            return Err(StartError::Sender);
-        }
-        if let Some(index) = transaction
-            .recipients
-            .iter()
-            .position(|recipient| !is_sendable(recipient))
-        {
-            return Err(StartError::Recipient { index });
-        }
-        if let (Some(octets), Some(octets_max)) =
-            (transaction.octets, extensions.message_octets_max)
-            && octets > octets_max
-        {
-            return Err(StartError::TooLarge { octets_max });
-        }
+        transaction.check(extensions)?;
         Ok(Self {
+            utf8: transaction.needs_utf8(),
             transaction,
             reset,
             sent: 0,
             answered: 0,
-            accepted: 0,
+            accepted: Vec::new(),
             failure: None,
             encoder: Encoder::default(),
         })
@@ -108,7 +91,11 @@ impl Exchange {
                 Some(Step::Mail) => self.write_mail(extensions, sink),
                 Some(Step::Rcpt(index)) => {
                     sink.extend_from_slice(b"RCPT TO:<");
-                    sink.extend_from_slice(&self.transaction.recipients[index].quoted());
+                    let recipient = &self.transaction.recipients[index];
+                    sink.extend_from_slice(&match self.utf8 {
+                        true => recipient.quoted_utf8(),
+                        false => recipient.quoted(),
+                    });
                     sink.extend_from_slice(b">\r\n");
                 }
                 Some(Step::Data) => sink.extend_from_slice(b"DATA\r\n"),
@@ -120,7 +107,11 @@ impl Exchange {
 
     fn write_mail(&self, extensions: &Extensions, sink: &mut Vec<u8>) {
         sink.extend_from_slice(b"MAIL FROM:<");
-        sink.extend_from_slice(&self.transaction.sender.quoted());
+        let sender = &self.transaction.sender;
+        sink.extend_from_slice(&match self.utf8 {
+            true => sender.quoted_utf8(),
+            false => sender.quoted(),
+        });
         sink.push(b'>');
         if let Some(octets) = self.transaction.octets
             && extensions.size
@@ -135,6 +126,9 @@ impl Exchange {
                 BodyType::EightBitMime => b" BODY=8BITMIME",
             });
         }
+        if self.utf8 {
+            sink.extend_from_slice(b" SMTPUTF8");
+        }
         sink.extend_from_slice(b"\r\n");
     }
 
@@ -146,7 +140,7 @@ impl Exchange {
         }
         match self.step(self.sent) {
             // Sent ahead in the hope that some recipient will be accepted; not once it is known that none was.
-            Some(Step::Data) => awaited > 0 || self.accepted > 0,
+            Some(Step::Data) => awaited > 0 || !self.accepted.is_empty(),
             Some(_) => true,
             None => false,
         }
@@ -198,19 +192,21 @@ impl Exchange {
                 Answer::Noted
             }
             (Some(Step::Rcpt(index)), 2 | 4 | 5) => {
-                self.accepted += usize::from(reply.is_success());
+                if reply.is_success() {
+                    self.accepted.push(index);
+                }
                 // After a refused sender, what is said of recipients means nothing.
                 match self.failure {
                     Some(_) => Answer::Noted,
                     None => Answer::Recipient { index, reply },
                 }
             }
-            (Some(Step::Data), 3) if self.accepted == 0 => {
+            (Some(Step::Data), 3) if self.accepted.is_empty() => {
                 self.note_failure(Stage::Rcpt, Cause::NoRecipient);
                 Answer::GoAheadForNobody
             }
             (Some(Step::Data), 3) if self.failure.is_none() => Answer::GoAhead,
-            (Some(Step::Data), 4 | 5) if self.accepted == 0 => {
+            (Some(Step::Data), 4 | 5) if self.accepted.is_empty() => {
                 self.note_failure(Stage::Rcpt, Cause::NoRecipient);
                 Answer::Noted
             }
@@ -242,12 +238,17 @@ impl Exchange {
         })
     }
 
+    /// The recipients that the server took, in their order.
+    pub(super) fn take_accepted(&mut self) -> VecDeque<usize> {
+        std::mem::take(&mut self.accepted).into()
+    }
+
     /// What the transaction failed of, once every command that was sent has its reply.
     pub(super) fn failed(&self) -> Option<Failure> {
         if self.answered < self.sent {
             return None;
         }
-        let nobody = matches!(self.step(self.sent), Some(Step::Data)) && self.accepted == 0;
+        let nobody = matches!(self.step(self.sent), Some(Step::Data)) && self.accepted.is_empty();
         self.failure.clone().or_else(|| {
             nobody.then_some(Failure {
                 stage: Stage::Rcpt,
@@ -261,13 +262,4 @@ impl Exchange {
     pub(super) fn broken(mut self, cause: Cause) -> Failure {
         self.fail(self.stage(), cause)
     }
-}
-
-/// Whether an address stays what it is within `MAIL FROM:<...>`. [`Address::quoted`] takes care of the local part, save of
-/// what ends a line or a string for some reader; the domain goes out as it is.
-fn is_sendable(address: &Address) -> bool {
-    let (local_part, domain) = address.split();
-    let breaks_line = |octet: &u8| matches!(octet, b'\r' | b'\n' | 0);
-    let breaks_path = |octet: &u8| *octet <= b' ' || matches!(octet, 0x7f | b'<' | b'>');
-    !local_part.iter().any(breaks_line) && !domain.unwrap_or_default().iter().any(breaks_path)
 }

@@ -5,18 +5,22 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use qmail_core::Machine;
+use qmail_core::sasl::client::Login;
 
 use super::exchange::{Answer, Exchange};
 use super::{
-    Cause, Config, Event, Extensions, Failure, ReplyReader, ServerReply, Stage, StartError,
-    Transaction,
+    Cause, Config, Event, Extensions, Failure, Protocol, ReplyReader, ServerReply, Stage,
+    StartError, Transaction,
 };
 use crate::timer::Timer;
+use opening::Opening;
+
+mod opening;
 
 /// How long the last words of a session that is over may take to be sent.
 const LAST_WORDS_WAIT: Duration = Duration::from_secs(10);
 
-/// The client side of one SMTP connection (RFC 5321).
+/// The client side of one SMTP or LMTP connection (RFC 5321, RFC 2033).
 ///
 /// It begins by itself; what to do then is [`Machine`]'s contract and the module's text.
 #[derive(Debug)]
@@ -24,6 +28,9 @@ pub struct Session {
     config: Arc<Config>,
     phase: Phase,
     extensions: Extensions,
+    encrypted: bool,
+    /// Until it was used.
+    login: Option<Box<Login>>,
     /// The server still holds a transaction that failed.
     stale: bool,
     replies: ReplyReader,
@@ -35,22 +42,28 @@ pub struct Session {
 /// What the session waits for.
 #[derive(Debug)]
 enum Phase {
-    Greeting,
-    Ehlo,
-    Helo,
+    Opening(Opening),
     /// The owner, to start something.
     Ready,
     Envelope(Box<Exchange>),
     /// The owner, to give text.
     Body(Box<Exchange>),
-    BodyEnd {
-        /// The final dot was handed out.
-        sent: bool,
-    },
+    BodyEnd(BodyEnd),
     /// The reply to a final dot that nobody wants.
     NobodyEnd(Box<Failure>),
     Quit,
     Closed,
+}
+
+/// Waiting for what the server says of the text.
+#[derive(Debug)]
+struct BodyEnd {
+    /// The final dot was handed out.
+    sent: bool,
+    /// LMTP: the recipients of whom the server has still to say something.
+    awaited: VecDeque<usize>,
+    /// LMTP: the last thing that it said of one who has the message.
+    taken: Option<ServerReply>,
 }
 
 impl Session {
@@ -60,14 +73,36 @@ impl Session {
         timer.start(config.timeouts.greeting);
         Self {
             config,
-            phase: Phase::Greeting,
+            phase: Phase::Opening(Opening::Greeting),
             extensions: Extensions::default(),
+            encrypted: false,
+            login: None,
             stale: false,
             replies: ReplyReader::default(),
             events: VecDeque::new(),
             transmit: Vec::new(),
             timer,
         }
+    }
+
+    /// A connection on which TLS was made before anything else (RFC 8314 section 3.3).
+    pub fn over_tls(config: Arc<Config>, now: Instant) -> Self {
+        Self {
+            encrypted: true,
+            ..Self::new(config, now)
+        }
+    }
+
+    /// Has the session log in before it is ready (RFC 4954). If the server does not let it, it fails; nothing is sent then.
+    #[must_use]
+    pub fn with_login(mut self, login: Login) -> Self {
+        self.login = Some(Box::new(login));
+        self
+    }
+
+    /// Whether the connection is encrypted.
+    pub fn is_encrypted(&self) -> bool {
+        self.encrypted
     }
 
     /// Starts a transaction, after [`Event::Ready`].
@@ -111,11 +146,16 @@ impl Session {
             return self.break_off(Cause::OutOfTurn);
         }
         let encoder = std::mem::take(&mut exchange.encoder);
+        let accepted = exchange.take_accepted();
         match encoder.finish(self.config.partial_line, &mut self.transmit) {
             Ok(()) => {
                 self.events
                     .retain(|event| !matches!(event, Event::BodyWanted));
-                self.phase = Phase::BodyEnd { sent: false };
+                self.phase = Phase::BodyEnd(BodyEnd {
+                    sent: false,
+                    awaited: accepted,
+                    taken: None,
+                });
                 self.timer.start_at_next_tick(self.config.timeouts.data_end);
             }
             Err(_) => self.break_off(Cause::PartialLine),
@@ -171,47 +211,26 @@ impl Session {
         }
     }
 
-    fn command(&mut self, verb: &[u8], phase: Phase) {
-        self.transmit.extend_from_slice(verb);
-        self.transmit.extend_from_slice(self.config.hello());
-        self.transmit.extend_from_slice(b"\r\n");
-        self.timer.start(self.config.timeouts.hello);
-        self.phase = phase;
-    }
-
     fn take_reply(&mut self, reply: ServerReply) {
         match std::mem::replace(&mut self.phase, Phase::Closed) {
-            Phase::Greeting if reply.code() == 220 => {
-                if self.config.extended {
-                    self.command(b"EHLO ", Phase::Ehlo);
-                } else {
-                    self.command(b"HELO ", Phase::Helo);
-                }
-            }
-            Phase::Greeting => self.refused(Stage::Greeting, reply),
-            Phase::Ehlo if reply.is_success() => {
-                self.extensions = Extensions::parse(&reply);
-                self.ready();
-            }
-            Phase::Ehlo if reply.code() >= 400 && reply.code() != 421 => {
-                self.command(b"HELO ", Phase::Helo);
-            }
-            Phase::Helo if reply.is_success() => self.ready(),
-            Phase::Ehlo | Phase::Helo => self.refused(Stage::Hello, reply),
+            Phase::Opening(opening) => self.opening_reply(opening, reply),
             // Nothing was asked: most likely a server that does not want to wait any longer.
             Phase::Ready => {
                 self.say_quit();
                 self.close(Some(cause_of(reply)));
             }
             Phase::Envelope(exchange) => self.envelope_reply(exchange, reply),
-            Phase::Body(_) | Phase::BodyEnd { sent: false } => {
+            Phase::Body(_) | Phase::BodyEnd(BodyEnd { sent: false, .. }) => {
                 self.fail(Failure {
                     stage: Stage::Body,
                     cause: cause_of(reply),
                     possible_duplicate: false,
                 });
             }
-            Phase::BodyEnd { sent: true } => self.body_end_reply(reply),
+            Phase::BodyEnd(end) => match self.config.protocol {
+                Protocol::Smtp => self.body_end_reply(reply),
+                Protocol::Lmtp => self.final_reply(end, reply),
+            },
             Phase::NobodyEnd(failure) => {
                 self.events.push_back(Event::Failed(*failure));
                 self.stale = true;
@@ -232,6 +251,10 @@ impl Session {
                 self.timer.start(self.config.timeouts.data_block);
                 self.phase = Phase::Body(exchange);
                 self.want_body();
+            }
+            // RFC 2033 section 4.2 does not let a server do that, and nobody knows what it would answer.
+            Answer::GoAheadForNobody if self.config.protocol == Protocol::Lmtp => {
+                self.fail(exchange.broken(Cause::NoRecipient));
             }
             Answer::GoAheadForNobody => {
                 self.transmit.extend_from_slice(b".\r\n");
@@ -271,6 +294,39 @@ impl Session {
         }
     }
 
+    /// One of the replies of an LMTP server to the text.
+    fn final_reply(&mut self, mut end: BodyEnd, reply: ServerReply) {
+        let cause = cause_of(reply.clone());
+        let hangs_up = reply.code() == 421 || (300..400).contains(&reply.code());
+        let Some(index) = end.awaited.pop_front().filter(|_| !hangs_up) else {
+            self.say_quit();
+            return self.fail(Failure {
+                stage: Stage::BodyEnd,
+                cause,
+                possible_duplicate: false,
+            });
+        };
+        if reply.is_success() {
+            end.taken = Some(reply.clone());
+        }
+        self.events.push_back(Event::Final { index, reply });
+        if !end.awaited.is_empty() {
+            self.timer.start(self.config.timeouts.data_end);
+            self.phase = Phase::BodyEnd(end);
+            return;
+        }
+        self.stale = false;
+        self.events.push_back(match end.taken {
+            Some(reply) => Event::Done { reply },
+            None => Event::Failed(Failure {
+                stage: Stage::BodyEnd,
+                cause: Cause::NoRecipient,
+                possible_duplicate: false,
+            }),
+        });
+        self.ready();
+    }
+
     fn refused(&mut self, stage: Stage, reply: ServerReply) {
         self.say_quit();
         self.fail(Failure {
@@ -297,15 +353,14 @@ impl Session {
             Phase::Closed => return,
             Phase::Ready => None,
             Phase::Quit => return self.close(None),
-            Phase::Greeting => Some((Stage::Greeting, false)),
-            Phase::Ehlo | Phase::Helo => Some((Stage::Hello, false)),
+            Phase::Opening(opening) => Some((opening.stage(), false)),
             Phase::Envelope(exchange) => {
                 self.transmit.clear();
                 return self.fail(exchange.broken(cause));
             }
             Phase::NobodyEnd(failure) => return self.fail(*failure),
             Phase::Body(_) => Some((Stage::Body, false)),
-            Phase::BodyEnd { sent } => Some((Stage::BodyEnd, sent)),
+            Phase::BodyEnd(end) => Some((Stage::BodyEnd, end.sent)),
         };
         self.transmit.clear();
         match failure {
@@ -322,8 +377,12 @@ impl Session {
         self.phase = Phase::Closed;
         self.replies = ReplyReader::default();
         self.timer.start_at_next_tick(LAST_WORDS_WAIT);
-        self.events
-            .retain(|event| !matches!(event, Event::BodyWanted | Event::Ready { .. }));
+        self.events.retain(|event| {
+            !matches!(
+                event,
+                Event::BodyWanted | Event::Ready { .. } | Event::StartTls
+            )
+        });
         self.events.push_back(Event::Closed { cause });
     }
 }
@@ -346,6 +405,11 @@ impl Machine for Session {
         while taken < octets.len() {
             if self.is_closed() {
                 return octets.len();
+            }
+            // It was sent in clear, before the handshake, and must not pass for what is said after it.
+            if matches!(self.phase, Phase::Opening(Opening::Handshake)) {
+                self.break_off(Cause::OutOfTurn);
+                continue;
             }
             // What comes with a 354 comes before the text, and is no reply to it.
             let out_of_turn = matches!(self.phase, Phase::Body(_));
@@ -395,7 +459,7 @@ impl Machine for Session {
         self.transmit = Vec::new();
         match &mut self.phase {
             Phase::Body(_) => self.want_body(),
-            Phase::BodyEnd { sent } => *sent = true,
+            Phase::BodyEnd(end) => end.sent = true,
             _ => {}
         }
         true

@@ -1,17 +1,14 @@
 //! The grammar of command lines.
 
 use bytes::Bytes;
-use nom::bytes::complete::{tag_no_case, take_while, take_while1};
-use nom::character::complete::char;
-use nom::combinator::{all_consuming, opt, verify};
-use nom::multi::many0;
-use nom::sequence::{pair, preceded, terminated};
+use nom::bytes::complete::{tag_no_case, take_while};
+use nom::sequence::preceded;
 use nom::{IResult, Parser};
 use qmail_core::{Address, ReversePath};
 
+use super::parameters::{MailParameters, RcptParameters};
 use super::path::path;
-use super::{Config, MailParameters, ParameterPolicy};
-use crate::BodyType;
+use super::{Config, ParameterPolicy};
 
 /// One command with the part of its line that belongs to it.
 #[derive(Debug, PartialEq, Eq)]
@@ -21,13 +18,16 @@ pub(super) enum Command<'a> {
     Mail(&'a [u8]),
     Rcpt(&'a [u8]),
     Data,
+    Bdat(&'a [u8]),
+    Lhlo(&'a [u8]),
+    StartTls(&'a [u8]),
+    Auth(&'a [u8]),
     Rset,
     Noop,
     Vrfy,
     Help,
     Quit,
-    /// What follows is not meant as commands: the text after a BDAT whose extension was not announced, or the header of a
-    /// web browser that was made to call here.
+    /// What follows is not meant as commands: the header of a web browser that was made to call here.
     Foreign,
     Unknown,
 }
@@ -40,6 +40,7 @@ pub(super) enum ArgumentError {
     UnknownParameter,
     BadParameter,
     TooLarge,
+    NotUtf8,
 }
 
 /// Splits a line, which comes without its end. The verb is what precedes the first space, in any case; the argument is
@@ -53,25 +54,29 @@ pub(super) fn command(line: &[u8]) -> Command<'_> {
         return Command::Unknown;
     };
     match &verb {
-        b"HELO\0\0\0" => Command::Helo(argument),
-        b"EHLO\0\0\0" => Command::Ehlo(argument),
-        b"MAIL\0\0\0" => Command::Mail(argument),
-        b"RCPT\0\0\0" => Command::Rcpt(argument),
-        b"DATA\0\0\0" => Command::Data,
-        b"RSET\0\0\0" => Command::Rset,
-        b"NOOP\0\0\0" => Command::Noop,
-        b"VRFY\0\0\0" => Command::Vrfy,
-        b"HELP\0\0\0" => Command::Help,
-        b"QUIT\0\0\0" => Command::Quit,
-        b"BDAT\0\0\0" | b"CONNECT" | b"GET\0\0\0\0" | b"HEAD\0\0\0" | b"OPTIONS"
-        | b"POST\0\0\0" | b"PUT\0\0\0\0" => Command::Foreign,
+        b"HELO\0\0\0\0" => Command::Helo(argument),
+        b"EHLO\0\0\0\0" => Command::Ehlo(argument),
+        b"MAIL\0\0\0\0" => Command::Mail(argument),
+        b"RCPT\0\0\0\0" => Command::Rcpt(argument),
+        b"DATA\0\0\0\0" => Command::Data,
+        b"RSET\0\0\0\0" => Command::Rset,
+        b"NOOP\0\0\0\0" => Command::Noop,
+        b"VRFY\0\0\0\0" => Command::Vrfy,
+        b"HELP\0\0\0\0" => Command::Help,
+        b"QUIT\0\0\0\0" => Command::Quit,
+        b"BDAT\0\0\0\0" => Command::Bdat(argument),
+        b"AUTH\0\0\0\0" => Command::Auth(argument),
+        b"LHLO\0\0\0\0" => Command::Lhlo(argument),
+        b"STARTTLS" => Command::StartTls(argument),
+        b"CONNECT\0" | b"GET\0\0\0\0\0" | b"HEAD\0\0\0\0" | b"OPTIONS\0" | b"POST\0\0\0\0"
+        | b"PUT\0\0\0\0\0" => Command::Foreign,
         _ => Command::Unknown,
     }
 }
 
 /// The verb in upper case, padded with NULs; `None` if it is longer than any, or holds a NUL itself.
-fn short_verb(verb: &[u8]) -> Option<[u8; 7]> {
-    let mut upper = [0; 7];
+fn short_verb(verb: &[u8]) -> Option<[u8; 8]> {
+    let mut upper = [0; 8];
     upper.get_mut(..verb.len())?.copy_from_slice(verb);
     if verb.contains(&0) {
         return None;
@@ -96,39 +101,46 @@ pub(super) fn mail(
 ) -> Result<(ReversePath, MailParameters), ArgumentError> {
     let (address, rest) = address_of(argument, b"FROM:")?;
     let sender = ReversePath::new(address).map_err(|_| ArgumentError::Syntax)?;
-    let mut parameters = MailParameters::default();
     if config.parameters == ParameterPolicy::Ignore {
-        return Ok((sender, parameters));
+        return Ok((sender, MailParameters::default()));
     }
-    for Parameter { keyword, value } in parameters_of(rest)? {
-        if config.extensions.size && keyword.eq_ignore_ascii_case(b"SIZE") {
-            if parameters.size.is_some() {
-                return Err(ArgumentError::BadParameter);
-            }
-            parameters.size = Some(size(value, config)?);
-        } else if config.extensions.eight_bit_mime && keyword.eq_ignore_ascii_case(b"BODY") {
-            if parameters.body.is_some() {
-                return Err(ArgumentError::BadParameter);
-            }
-            parameters.body = Some(body_type(value)?);
-        } else {
-            return Err(ArgumentError::UnknownParameter);
-        }
+    let parameters = MailParameters::parse(rest, config)?;
+    if parameters.smtp_utf8 && std::str::from_utf8(sender.as_bytes()).is_err() {
+        return Err(ArgumentError::NotUtf8);
     }
     Ok((sender, parameters))
 }
 
 /// `TO:` and what follows it.
-pub(super) fn rcpt(argument: &[u8], config: &Config) -> Result<Address, ArgumentError> {
+pub(super) fn rcpt(
+    argument: &[u8],
+    config: &Config,
+) -> Result<(Address, RcptParameters), ArgumentError> {
     let (address, rest) = address_of(argument, b"TO:")?;
     if address.is_empty() {
         return Err(ArgumentError::EmptyRecipient);
     }
     let recipient = Address::new(address).map_err(|_| ArgumentError::Syntax)?;
-    if config.parameters == ParameterPolicy::Strict && !parameters_of(rest)?.is_empty() {
-        return Err(ArgumentError::UnknownParameter);
+    if config.parameters == ParameterPolicy::Ignore {
+        return Ok((recipient, RcptParameters::default()));
     }
-    Ok(recipient)
+    Ok((recipient, RcptParameters::parse(rest, config)?))
+}
+
+/// `SIZE` or `SIZE LAST` of BDAT (RFC 3030 section 2): how many octets follow, and whether they are the last.
+pub(super) fn bdat(argument: &[u8]) -> Option<(u64, bool)> {
+    let text = std::str::from_utf8(argument).ok()?;
+    let mut words = text.split(' ').filter(|word| !word.is_empty());
+    let digits = words.next()?;
+    if !digits.bytes().all(|octet| octet.is_ascii_digit()) {
+        return None;
+    }
+    let size = digits.parse().ok()?;
+    match (words.next(), words.next()) {
+        (None, _) => Some((size, false)),
+        (Some(word), None) if word.eq_ignore_ascii_case("LAST") => Some((size, true)),
+        _ => None,
+    }
 }
 
 /// The address after `keyword`, and the text after the address. No control octet may stand anywhere: whoever reads the
@@ -146,70 +158,10 @@ fn address_of<'a>(
     path(rest).ok_or(ArgumentError::Syntax)
 }
 
-/// One `KEYWORD` or `KEYWORD=VALUE` (RFC 5321 section 4.1.2, esmtp-param).
-#[derive(Debug, PartialEq, Eq)]
-struct Parameter<'a> {
-    keyword: &'a [u8],
-    value: Option<&'a [u8]>,
-}
-
-/// All of them, each after spaces; spaces at the end are ignored.
-fn parameters_of(input: &[u8]) -> Result<Vec<Parameter<'_>>, ArgumentError> {
-    if input.is_empty() {
-        return Ok(Vec::new());
-    }
-    let parsed: IResult<&[u8], _> = all_consuming(terminated(
-        many0(preceded(take_while1(is_space), parameter)),
-        take_while(is_space),
-    ))
-    .parse(input);
-    match parsed {
-        Ok((_, parameters)) => Ok(parameters),
-        Err(_) => Err(ArgumentError::Syntax),
-    }
-}
-
-fn parameter(input: &[u8]) -> IResult<&[u8], Parameter<'_>> {
-    let keyword = verify(
-        take_while1(|octet: u8| octet.is_ascii_alphanumeric() || octet == b'-'),
-        |keyword: &[u8]| keyword[0] != b'-',
-    );
-    let value = preceded(
-        char('='),
-        take_while1(|octet: u8| octet.is_ascii_graphic() && octet != b'='),
-    );
-    pair(keyword, opt(value))
-        .map(|(keyword, value)| Parameter { keyword, value })
-        .parse(input)
-}
-
-/// `SIZE=` (RFC 1870): up to 20 digits. A number beyond 64 bits is a message that is too large for anyone.
-fn size(value: Option<&[u8]>, config: &Config) -> Result<u64, ArgumentError> {
-    let digits = value.ok_or(ArgumentError::BadParameter)?;
-    if digits.len() > 20 || !digits.iter().all(u8::is_ascii_digit) {
-        return Err(ArgumentError::BadParameter);
-    }
-    let octets = digits.iter().try_fold(0_u64, |value, digit| {
-        value.checked_mul(10)?.checked_add(u64::from(digit - b'0'))
-    });
-    match (octets, config.message_octets_max) {
-        (None, _) => Err(ArgumentError::TooLarge),
-        (Some(octets), Some(octets_max)) if octets > octets_max => Err(ArgumentError::TooLarge),
-        (Some(octets), _) => Ok(octets),
-    }
-}
-
-fn body_type(value: Option<&[u8]>) -> Result<BodyType, ArgumentError> {
-    match value {
-        Some(value) if value.eq_ignore_ascii_case(b"7BIT") => Ok(BodyType::SevenBit),
-        Some(value) if value.eq_ignore_ascii_case(b"8BITMIME") => Ok(BodyType::EightBitMime),
-        _ => Err(ArgumentError::BadParameter),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::BodyType;
 
     #[test]
     fn verbs_match_entirely_and_in_any_case() {
@@ -225,7 +177,11 @@ mod tests {
             ("VRFY root", Command::Vrfy),
             ("HELP", Command::Help),
             ("QUIT ", Command::Quit),
-            ("BDAT 5 LAST", Command::Foreign),
+            ("BDAT 5 LAST", Command::Bdat(b"5 LAST")),
+            ("starttls", Command::StartTls(b"")),
+            ("AUTH PLAIN =", Command::Auth(b"PLAIN =")),
+            ("LHLO x", Command::Lhlo(b"x")),
+            ("STARTTLSX", Command::Unknown),
             ("GET / HTTP/1.1", Command::Foreign),
             ("CONNECT x:25", Command::Foreign),
             ("", Command::Unknown),
@@ -245,7 +201,11 @@ mod tests {
     fn mail_has_an_address_and_parameters() {
         let mut config = Config::new("x");
         config.message_octets_max = Some(1000);
-        let parameters = |size, body| MailParameters { size, body };
+        let parameters = |size, body| MailParameters {
+            size,
+            body,
+            ..MailParameters::default()
+        };
         for (argument, expected) in [
             ("FROM:<a@b>", Ok(parameters(None, None))),
             ("from: a@b", Ok(parameters(None, None))),
@@ -336,11 +296,30 @@ mod tests {
             assert_eq!(
                 found
                     .as_ref()
-                    .map(Address::as_bytes)
+                    .map(|(recipient, _)| recipient.as_bytes())
                     .map_err(|error| *error),
                 expected,
                 "{argument:?}"
             );
+        }
+    }
+
+    #[test]
+    fn a_chunk_says_its_size() {
+        for (argument, expected) in [
+            ("0", Some((0, false))),
+            ("86 LAST", Some((86, true))),
+            ("86  last ", Some((86, true))),
+            ("18446744073709551615", Some((u64::MAX, false))),
+            ("18446744073709551616", None),
+            ("LAST", None),
+            ("", None),
+            ("+1", None),
+            ("-1", None),
+            ("1 FIRST", None),
+            ("1 LAST x", None),
+        ] {
+            assert_eq!(bdat(argument.as_bytes()), expected, "{argument}");
         }
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use qmail_core::ReplyStyle;
+use qmail_core::sasl::Mechanism;
 
 /// How sessions behave. One value serves any number of them.
 #[derive(Clone, Debug)]
@@ -12,11 +13,15 @@ pub struct Config {
     /// The name in 220, 221 and the first line of HELO's and EHLO's 250: control/smtpgreeting. Control octets in it are
     /// shown as `?`.
     pub greeting: Bytes,
+    /// What is spoken. Default: [`Dialect::Smtp`].
+    pub dialect: Dialect,
     /// Where replies show their enhanced status. Default: [`ReplyStyle::Enhanced`]; [`ReplyStyle::Classic`] gives the
     /// texts of qmail-smtpd(8).
     pub reply_style: ReplyStyle,
     /// What EHLO announces. Default: everything.
     pub extensions: Extensions,
+    /// How clients log in. Default: they cannot, and AUTH is unknown.
+    pub login: Option<Login>,
     /// What to do with the text after the address in MAIL and RCPT. Default: [`ParameterPolicy::Strict`].
     pub parameters: ParameterPolicy,
     /// Largest message in octets, counted as it is stored: line ends are LF, stuffed dots are gone (control/databytes).
@@ -55,8 +60,10 @@ impl Config {
     pub fn new(greeting: impl Into<Bytes>) -> Self {
         Self {
             greeting: greeting.into(),
+            dialect: Dialect::Smtp,
             reply_style: ReplyStyle::Enhanced,
             extensions: Extensions::default(),
+            login: None,
             parameters: ParameterPolicy::Strict,
             message_octets_max: None,
             line_octets_max: 4096,
@@ -68,6 +75,41 @@ impl Config {
             bare_lf: BareLf::Refuse,
             bare_cr: BareCr::Refuse,
             timeouts: Timeouts::default(),
+        }
+    }
+}
+
+/// What is spoken on a connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Dialect {
+    /// RFC 5321.
+    #[default]
+    Smtp,
+    /// RFC 2033: LHLO in place of HELO and EHLO, and after a message one reply for each of its recipients.
+    Lmtp,
+}
+
+/// How clients log in: AUTH (RFC 4954).
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Login {
+    /// What is offered, in this order. Those that need a nonce (SCRAM-SHA-256, CRAM-MD5) are offered only by sessions that
+    /// were [given one](super::Session::with_nonce).
+    pub mechanisms: Vec<Mechanism>,
+    /// Whether they are offered on a connection in clear, too, where who listens can learn or try out passwords. Default:
+    /// no.
+    pub in_clear: bool,
+    /// Most logins that may fail in one session; one more is answered with 421 4.7.0 and ends it. Default: 4.
+    pub failures_max: u32,
+}
+
+impl Login {
+    /// By these mechanisms, otherwise the defaults.
+    pub fn new(mechanisms: Vec<Mechanism>) -> Self {
+        Self {
+            mechanisms,
+            in_clear: false,
+            failures_max: 4,
         }
     }
 }
@@ -85,6 +127,18 @@ pub struct Extensions {
     /// `ENHANCEDSTATUSCODES` (RFC 2034). Default: yes; never announced with [`ReplyStyle::Classic`], which is not the
     /// form that the extension promises.
     pub enhanced_status_codes: bool,
+    /// `LIMITS` (RFC 9422): [`Config::recipients_max`] as `RCPTMAX`. Default: no; few clients look at it.
+    pub limits: bool,
+    /// `STARTTLS` (RFC 3207), until the connection is encrypted. Default: no: the owner must make the handshake.
+    pub starttls: bool,
+    /// `SMTPUTF8` (RFC 6531), the parameter of that name. Default: no: whoever sends the messages on must know it, too.
+    /// Addresses may have octets above 127 in any case.
+    pub smtp_utf8: bool,
+    /// `CHUNKING` (RFC 3030), the command BDAT. Default: no. BINARYMIME is never announced:
+    /// messages are lines.
+    pub chunking: bool,
+    /// `DSN` (RFC 3461), the parameters RET, ENVID, NOTIFY and ORCPT. Default: no: the owner must heed them.
+    pub dsn: bool,
 }
 
 impl Default for Extensions {
@@ -94,6 +148,11 @@ impl Default for Extensions {
             eight_bit_mime: true,
             size: true,
             enhanced_status_codes: true,
+            limits: false,
+            starttls: false,
+            smtp_utf8: false,
+            chunking: false,
+            dsn: false,
         }
     }
 }

@@ -24,6 +24,8 @@ use super::{BareCr, BareLf};
 #[derive(Debug)]
 pub struct Decoder {
     at: At,
+    /// Whether dots at the start of lines are stuffed, and one alone is the end.
+    dots: bool,
     bare_lf: BareLf,
     bare_cr: BareCr,
     hops: HopCounter,
@@ -64,10 +66,31 @@ impl Decoder {
     pub fn new(bare_lf: BareLf, bare_cr: BareCr, hops_max: u32) -> Self {
         Self {
             at: At::LineStart,
+            dots: true,
             bare_lf,
             bare_cr,
             hops: HopCounter::new(hops_max),
         }
+    }
+
+    /// For the text after BDAT (RFC 3030): dots are text like any other, and it ends where [`end_chunks`](Self::end_chunks)
+    /// is called.
+    pub(super) fn for_chunks(bare_lf: BareLf, bare_cr: BareCr, hops_max: u32) -> Self {
+        Self {
+            dots: false,
+            ..Self::new(bare_lf, bare_cr, hops_max)
+        }
+    }
+
+    /// The last chunk is over.
+    pub(super) fn end_chunks(&mut self, sink: &mut Vec<u8>) -> Progress {
+        if matches!(self.at, At::Cr) {
+            if self.bare_cr == BareCr::Refuse {
+                return Progress::BareCr;
+            }
+            sink.push(b'\r');
+        }
+        Progress::End
     }
 
     /// Appends the text in `input` to `sink`, at most one octet more than `input` has. Returns how much was taken: all of it
@@ -77,7 +100,7 @@ impl Decoder {
         let mut taken = 0;
         while let Some(&octet) = input.get(taken) {
             match self.at {
-                At::LineStart if octet == b'.' => {
+                At::LineStart if octet == b'.' && self.dots => {
                     self.header_text(b".");
                     self.at = At::Dot;
                     taken += 1;

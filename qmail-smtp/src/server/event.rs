@@ -1,20 +1,41 @@
 //! What a server session tells and asks its owner, and what it can be answered.
 
 use bytes::Bytes;
-use qmail_core::{Address, Envelope, Question, Reply, ReversePath};
+use qmail_core::sasl::{Failure, Inquiry};
+use qmail_core::{Account, Address, Envelope, Question, Reply, ReversePath};
 
-use crate::BodyType;
+use super::parameters::{MailParameters, RcptParameters};
 
 /// What happened. Those with a question wait for its answer.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event {
-    /// HELO or EHLO was answered with 250. A transaction that was open is forgotten.
+    /// HELO, EHLO or LHLO was answered with 250. A transaction that was open is forgotten.
     Greeted {
         /// What the client calls itself: at most 255 octets, none of them control octets. May be empty.
         name: Bytes,
-        /// Whether it was EHLO.
+        /// Whether it was not HELO.
         extended: bool,
+    },
+    /// The client asked for TLS (RFC 3207) and was told to begin; that reply has been given out. Make the handshake on the
+    /// stream, then say [`Session::tls_started`](super::Session::tls_started); if it fails, close. Octets that come before
+    /// are dropped.
+    StartTls,
+    /// The client is proving who it is.
+    Login {
+        /// To [`Session::answer_login`](super::Session::answer_login).
+        question: Question<Auth>,
+        /// What to ask a [`PasswordChecker`](qmail_core::PasswordChecker).
+        inquiry: Inquiry,
+    },
+    /// The client has proved who it is, and was told so.
+    LoggedIn(Account),
+    /// It has not.
+    LoginFailed {
+        /// The name it gave, if it came to that.
+        name: Option<Bytes>,
+        /// Why.
+        failure: Failure,
     },
     /// A sender was named. Yes replaces a transaction that was open, no leaves it as it was.
     Mail {
@@ -31,6 +52,8 @@ pub enum Event {
         question: Question<Rcpt>,
         /// As the sender's address; never empty.
         recipient: Address,
+        /// What stood after it.
+        parameters: RcptParameters,
     },
     /// The client wants to send its message. Whatever the answer, the session has forgotten the envelope.
     Data {
@@ -61,6 +84,10 @@ pub enum Event {
     },
 }
 
+/// Marks the question of [`Event::Login`].
+#[derive(Debug)]
+pub enum Auth {}
+
 /// Marks the question of [`Event::Mail`].
 #[derive(Debug)]
 pub enum Mail {}
@@ -89,17 +116,6 @@ pub enum Verdict {
     Close(Reply),
 }
 
-/// What a client may add to MAIL.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct MailParameters {
-    /// `SIZE=`: how many octets the message will have, by the client's count (RFC 1870). Never above
-    /// [`Config::message_octets_max`](super::Config::message_octets_max): the machine refuses that by itself.
-    pub size: Option<u64>,
-    /// `BODY=` (RFC 6152).
-    pub body: Option<BodyType>,
-}
-
 /// Why a message is void.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -116,6 +132,8 @@ pub enum AbortReason {
     TooLarge,
     /// [`Config::hops_max`](super::Config::hops_max) reached. The rest is read and dropped.
     Looping,
+    /// The client took it back between two chunks (RSET, EHLO, QUIT).
+    Reset,
 }
 
 /// Why a session ended.
@@ -128,7 +146,7 @@ pub enum CloseReason {
     ConnectionLost,
     /// The client did not speak within the time of [`Timeouts`](super::Timeouts).
     TimedOut,
-    /// More than [`Config::errors_max`](super::Config::errors_max) errors.
+    /// More than [`Config::errors_max`](super::Config::errors_max) errors, or failed logins.
     TooManyErrors,
     /// A command of another protocol, or of an extension whose data would follow unasked and be taken for commands.
     ForeignCommand,

@@ -10,10 +10,14 @@ use super::event::AbortReason;
 use super::{Config, replies};
 use crate::timer::Timer;
 
-/// From the yes to DATA to the final dot.
+/// From the yes to DATA or the first BDAT to the end of the text.
 #[derive(Debug)]
 pub(super) struct Message {
     decoder: Decoder,
+    /// How many replies the complete message gets.
+    answers: usize,
+    /// The chunk that is arriving, if it comes by BDAT.
+    chunk: Option<Chunk>,
     octets: u64,
     /// [`Config::hops_max`] was reached.
     looping: bool,
@@ -23,6 +27,30 @@ pub(super) struct Message {
     void: bool,
     /// When the whole of it must have arrived.
     limit: Timer,
+}
+
+/// The text that one BDAT announced (RFC 3030).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Chunk {
+    pub(super) octets: u64,
+    /// How much of it is still to come.
+    left: u64,
+    pub(super) last: bool,
+}
+
+impl Chunk {
+    pub(super) fn new(octets: u64, last: bool) -> Self {
+        Self {
+            octets,
+            left: octets,
+            last,
+        }
+    }
+
+    /// Whether it has arrived.
+    pub(super) fn is_over(&self) -> bool {
+        self.left == 0
+    }
 }
 
 /// What came of some octets.
@@ -36,12 +64,18 @@ pub(super) struct Step {
 }
 
 impl Message {
-    /// Its time is counted from the next tick.
-    pub(super) fn new(config: &Config, now: Instant) -> Self {
+    /// Its time is counted from the next tick. With a `chunk` it comes by BDAT.
+    pub(super) fn new(config: &Config, now: Instant, answers: usize, chunk: Option<Chunk>) -> Self {
         let mut limit = Timer::new(now);
         limit.start_at_next_tick(config.timeouts.data);
+        let decoder = match chunk {
+            None => Decoder::new,
+            Some(_) => Decoder::for_chunks,
+        };
         Self {
-            decoder: Decoder::new(config.bare_lf, config.bare_cr, config.hops_max),
+            decoder: decoder(config.bare_lf, config.bare_cr, config.hops_max),
+            answers,
+            chunk,
             octets: 0,
             looping: false,
             too_large: false,
@@ -50,14 +84,38 @@ impl Message {
         }
     }
 
-    /// Takes at most what gives one chunk.
+    /// The next chunk is on its way.
+    pub(super) fn continue_with(&mut self, chunk: Chunk) {
+        self.chunk = Some(chunk);
+    }
+
+    /// The chunk that is arriving or has just arrived.
+    pub(super) fn chunk(&self) -> Option<Chunk> {
+        self.chunk
+    }
+
+    pub(super) fn answers(&self) -> usize {
+        self.answers
+    }
+
+    /// Takes at most what gives one piece of text.
     pub(super) fn take(&mut self, config: &Config, octets: &[u8]) -> Step {
         // The decoder may give one octet more than it gets.
-        let octets = &octets[..octets.len().min(CHUNK_OCTETS_MAX - 1)];
+        let mut octets = &octets[..octets.len().min(CHUNK_OCTETS_MAX - 1)];
+        if let Some(chunk) = self.chunk {
+            let left = usize::try_from(chunk.left).unwrap_or(usize::MAX);
+            octets = &octets[..octets.len().min(left)];
+        }
         let mut text = Vec::new();
-        let (taken, progress) = self.decoder.decode(octets, &mut text);
-        self.octets = self.octets.saturating_add(text.len() as u64);
+        let (taken, mut progress) = self.decoder.decode(octets, &mut text);
+        if let Some(chunk) = &mut self.chunk {
+            chunk.left -= taken as u64;
+        }
         self.looping |= progress == Progress::Looping;
+        if self.is_at_its_end() && matches!(progress, Progress::More | Progress::Looping) {
+            progress = self.decoder.end_chunks(&mut text);
+        }
+        self.octets = self.octets.saturating_add(text.len() as u64);
         self.too_large |= config
             .message_octets_max
             .is_some_and(|octets_max| self.octets > octets_max);
@@ -81,6 +139,12 @@ impl Message {
         }
     }
 
+    /// Whether the last chunk has arrived.
+    fn is_at_its_end(&self) -> bool {
+        self.chunk
+            .is_some_and(|chunk| chunk.last && chunk.is_over())
+    }
+
     /// Octets of text so far.
     pub(super) fn octets(&self) -> u64 {
         self.octets
@@ -101,6 +165,54 @@ impl Message {
     /// `true` once.
     pub(super) fn make_void(&mut self) -> bool {
         !std::mem::replace(&mut self.void, true)
+    }
+
+    pub(super) fn tick(&mut self, now: Instant) {
+        self.limit.tick(now);
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.limit.deadline()
+    }
+
+    /// Whether it has taken too long at the last tick.
+    pub(super) fn is_overdue(&self) -> bool {
+        self.limit.is_due()
+    }
+}
+
+/// A chunk that is read and thrown away, because no message is wanted.
+#[derive(Debug)]
+pub(super) struct Unwanted {
+    left: u64,
+    /// What the client is told once it is over.
+    reply: Reply,
+    /// When it must have arrived.
+    limit: Timer,
+}
+
+impl Unwanted {
+    /// Its time is counted from the next tick.
+    pub(super) fn new(config: &Config, now: Instant, chunk: Chunk, reply: Reply) -> Self {
+        let mut limit = Timer::new(now);
+        limit.start_at_next_tick(config.timeouts.data);
+        Self {
+            left: chunk.left,
+            reply,
+            limit,
+        }
+    }
+
+    /// How much of these octets belongs to it.
+    pub(super) fn take(&mut self, octets: &[u8]) -> usize {
+        let taken = usize::try_from(self.left).map_or(octets.len(), |left| octets.len().min(left));
+        self.left -= taken as u64;
+        taken
+    }
+
+    /// What the client is told, if that was all.
+    pub(super) fn ended(&self) -> Option<&Reply> {
+        (self.left == 0).then_some(&self.reply)
     }
 
     pub(super) fn tick(&mut self, now: Instant) {

@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use qmail_core::{EnhancedStatus, Reply, ReplyStyle};
 
-use super::Config;
+use super::session::Standing;
+use super::{Config, Dialect};
 
 const fn success(subject: u16, detail: u16) -> Option<EnhancedStatus> {
     Some(EnhancedStatus::success(subject, detail))
@@ -32,7 +33,10 @@ fn name(config: &Config) -> Vec<u8> {
 
 pub(super) fn greeting(config: &Config) -> Reply {
     let mut text = name(config);
-    text.extend_from_slice(b" ESMTP");
+    text.extend_from_slice(match config.dialect {
+        Dialect::Smtp => b" ESMTP",
+        Dialect::Lmtp => b" LMTP",
+    });
     Reply::new(220, None, text)
 }
 
@@ -40,7 +44,7 @@ pub(super) fn helo(config: &Config) -> Reply {
     Reply::new(250, None, name(config))
 }
 
-pub(super) fn ehlo(config: &Config) -> Reply {
+pub(super) fn ehlo(config: &Config, standing: &Standing) -> Reply {
     let extensions = &config.extensions;
     let mut text = name(config);
     if extensions.pipelining {
@@ -57,6 +61,30 @@ pub(super) fn ehlo(config: &Config) -> Reply {
     }
     if extensions.enhanced_status_codes && config.reply_style == ReplyStyle::Enhanced {
         text.extend_from_slice(b"\nENHANCEDSTATUSCODES");
+    }
+    for (announced, line) in [
+        (
+            extensions.starttls && !standing.encrypted,
+            &b"\nSTARTTLS"[..],
+        ),
+        (extensions.smtp_utf8, b"\nSMTPUTF8"),
+        (extensions.chunking, b"\nCHUNKING"),
+        (extensions.dsn, b"\nDSN"),
+    ] {
+        if announced {
+            text.extend_from_slice(line);
+        }
+    }
+    let mut mechanisms = standing.offered(config).peekable();
+    if mechanisms.peek().is_some() {
+        text.extend_from_slice(b"\nAUTH");
+        for mechanism in mechanisms {
+            text.push(b' ');
+            text.extend_from_slice(mechanism.name().as_bytes());
+        }
+    }
+    if extensions.limits {
+        text.extend_from_slice(format!("\nLIMITS RCPTMAX={}", config.recipients_max).as_bytes());
     }
     Reply::new(250, None, text)
 }
@@ -79,6 +107,76 @@ pub(super) fn data_go_ahead() -> Reply {
 
 pub(super) fn body_ok() -> Reply {
     reply(250, success(0, 0), "ok")
+}
+
+pub(super) fn chunk_ok(octets: u64) -> Reply {
+    Reply::new(250, success(0, 0), format!("{octets} octets received"))
+}
+
+pub(super) fn start_tls() -> Reply {
+    reply(220, success(0, 0), "ready to start TLS")
+}
+
+/// What an exchange challenges, in base64.
+pub(super) fn challenge(text: &[u8]) -> Reply {
+    Reply::new(334, None, qmail_core::sasl::encode(text))
+}
+
+pub(super) fn logged_in() -> Reply {
+    reply(235, success(7, 0), "ok, go ahead")
+}
+
+pub(super) fn login_refused() -> Reply {
+    reply(535, permanent(7, 8), "authentication failed")
+}
+
+pub(super) fn login_unavailable() -> Reply {
+    reply(
+        454,
+        temporary(7, 0),
+        "unable to check passwords, try again later",
+    )
+}
+
+pub(super) fn login_cancelled() -> Reply {
+    reply(501, permanent(7, 0), "authentication cancelled")
+}
+
+pub(super) fn not_base64() -> Reply {
+    reply(501, permanent(5, 2), "malformed base64")
+}
+
+pub(super) fn response_too_long() -> Reply {
+    reply(500, permanent(5, 6), "response too long")
+}
+
+pub(super) fn unknown_mechanism() -> Reply {
+    reply(504, permanent(5, 4), "unknown authentication mechanism")
+}
+
+pub(super) fn encryption_required() -> Reply {
+    reply(538, permanent(7, 11), "say STARTTLS first")
+}
+
+pub(super) fn out_of_order() -> Reply {
+    reply(503, permanent(5, 1), "bad sequence of commands")
+}
+
+pub(super) fn no_argument() -> Reply {
+    reply(501, permanent(5, 4), "no argument allowed")
+}
+
+pub(super) fn bad_chunk() -> Reply {
+    reply(501, permanent(5, 4), "syntax: BDAT SIZE or BDAT SIZE LAST")
+}
+
+pub(super) fn not_utf8() -> Reply {
+    reply(553, permanent(1, 3), "address is not in UTF-8")
+}
+
+/// What a recipient is answered for whom the owner said nothing (LMTP).
+pub(super) fn unanswered() -> Reply {
+    reply(451, temporary(3, 0), "not delivered")
 }
 
 pub(super) fn flushed() -> Reply {

@@ -37,6 +37,11 @@ impl Transmit {
         self.overdue
     }
 
+    /// Whether nothing waits to be sent.
+    pub(super) fn is_empty(&self) -> bool {
+        self.octets.is_empty()
+    }
+
     /// Whether the last input had more than was taken.
     pub(super) fn expect_more(&mut self, more_to_come: bool) {
         self.more_to_come = more_to_come;

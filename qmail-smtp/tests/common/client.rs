@@ -68,6 +68,11 @@ impl Owner {
                 }
                 return None;
             }
+            Event::StartTls => {
+                session.tls_started();
+                "TLS".to_owned()
+            }
+            Event::Final { index, reply } => format!("final {index}: {reply}"),
             Event::Recipient { index, reply } => format!("recipient {index}: {reply}"),
             Event::Done { reply } => format!("done: {reply}"),
             Event::Failed(failure) => format!(
@@ -114,6 +119,12 @@ impl Sending {
             sent: Vec::new(),
             transcript: String::new(),
         }
+    }
+
+    /// The same, with another session.
+    pub fn with(mut self, change: impl FnOnce(Session) -> Session) -> Self {
+        self.session = change(self.session);
+        self
     }
 
     pub fn give(&mut self, mut octets: &[u8]) {
@@ -175,7 +186,11 @@ pub fn converse(
     messages: impl IntoIterator<Item = (Transaction, Vec<u8>)>,
     packets: &[&str],
 ) -> String {
-    let mut sending = Sending::new(config, Owner::new(messages));
+    play(Sending::new(config, Owner::new(messages)), packets)
+}
+
+/// The same, for a session that was prepared.
+pub fn play(mut sending: Sending, packets: &[&str]) -> String {
     for packet in packets {
         sending.say(packet);
     }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use qmail_core::{Address, EnhancedStatus, Envelope, Machine, Reply};
+use qmail_core::sasl::{Finding, Inquiry, Verifier};
+use qmail_core::{Account, Address, EnhancedStatus, Envelope, LoginError, Machine, Reply};
 use qmail_smtp::server::{Config, Event, Session, Verdict};
 
 use super::show;
@@ -64,6 +65,17 @@ impl Owner {
                 let extended = if extended { "extended " } else { "" };
                 format!("{extended}greeted by {}", qmail_core::Escaped(&name))
             }
+            Event::StartTls => {
+                session.tls_started();
+                "TLS started".to_owned()
+            }
+            Event::Login { question, inquiry } => {
+                let line = format!("login of {}", qmail_core::Escaped(inquiry.name()));
+                session.answer_login(question, account_of(&inquiry));
+                line
+            }
+            Event::LoggedIn(account) => format!("{} is logged in", account.name.escape_ascii()),
+            Event::LoginFailed { name, failure } => format!("no login of {name:?}: {failure}"),
             Event::Mail {
                 question,
                 sender,
@@ -77,14 +89,28 @@ impl Owner {
                 if let Some(body) = parameters.body {
                     line.push_str(&format!(" {body:?}"));
                 }
+                if let Some(id) = parameters.envelope_id {
+                    line.push_str(&format!(" id {} {:?}", id.escape_ascii(), parameters.ret));
+                }
+                if parameters.smtp_utf8 {
+                    line.push_str(" UTF-8");
+                }
                 line
             }
             Event::Rcpt {
                 question,
                 recipient,
+                parameters,
             } => {
                 session.answer_rcpt(question, (self.rcpt)(&recipient));
-                format!("RCPT {recipient:?}")
+                let mut line = format!("RCPT {recipient:?}");
+                if let Some(notify) = parameters.notify {
+                    line.push_str(&format!(" {notify:?}"));
+                }
+                if let Some(original) = parameters.original {
+                    line.push_str(&format!(" for {}", qmail_core::Escaped(&original)));
+                }
+                line
             }
             Event::Data { question, envelope } => {
                 session.answer_data(question, self.data.clone());
@@ -117,6 +143,23 @@ impl Owner {
     }
 }
 
+/// Joe's password is `secret`, and nobody knows anything of `busy` now.
+fn account_of(inquiry: &Inquiry) -> Result<Finding, LoginError> {
+    match (inquiry, &inquiry.name()[..]) {
+        (_, b"busy") => Err(LoginError::Unavailable {
+            reason: "no disk".to_owned(),
+        }),
+        (Inquiry::Check(credentials), b"joe") if credentials.fit(b"secret") => {
+            Ok(Finding::Account(Account::new("joe")))
+        }
+        (Inquiry::Verifier { .. }, b"user") => {
+            let verifier = Verifier::new(b"pencil", b"salt", 1).expect("within limits");
+            Ok(Finding::Verifier(Account::new("user"), verifier))
+        }
+        _ => Err(LoginError::Refused),
+    }
+}
+
 /// One session with its owner, and what was sent so far.
 pub struct Served {
     pub session: Session,
@@ -130,7 +173,7 @@ impl Served {
     pub fn new(config: Config, owner: Owner) -> Self {
         let now = super::start();
         let mut served = Self {
-            session: Session::new(Arc::new(config), now),
+            session: Session::new(Arc::new(config), now).with_nonce("n0nce"),
             owner,
             now,
             sent: Vec::new(),

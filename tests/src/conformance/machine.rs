@@ -1,9 +1,10 @@
-//! What this machine has: root, users, a mount namespace.
+//! What this machine has: root, a mount namespace.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
+use super::accounts;
 use super::case::Case;
 use super::programs;
 
@@ -26,30 +27,30 @@ pub(crate) fn lacks_python(case: &Case) -> bool {
 
 /// The first thing that the case needs and this machine does not have.
 ///
-/// Beside the case's own `needs` that is the right to mount, where the case has a name server of its own: a container's root
-/// may lack it.
+/// Beside the case's own `needs` that is the right to mount, where the case has a name server or users of its own: a container's
+/// root may lack it.
 pub(crate) fn lacking(case: &Case) -> Option<String> {
     let lacks = |need: &&String| match need.strip_prefix("user:") {
-        Some(name) => user(name).is_none(),
+        Some(name) => accounts::find(name).is_none(),
         None => *need != "root" || !is_root(),
     };
     if let Some(need) = case.needs.iter().find(lacks) {
         return Some(need.clone());
     }
-    (case.dns.is_some() && !can_mount()).then(|| "root with a mount namespace".to_owned())
+    let mounts = case.dns.is_some() || lacks_users(case);
+    (mounts && !can_mount()).then(|| "root with a mount namespace".to_owned())
 }
 
-/// Uid and gid of a user in `/etc/passwd`.
-pub(crate) fn user(name: &str) -> Option<(u32, u32)> {
-    let passwd = std::fs::read("/etc/passwd").ok()?;
-    passwd.split(|&octet| octet == b'\n').find_map(|line| {
-        let fields: Vec<_> = line.split(|&octet| octet == b':').collect();
-        let number = |at: usize| std::str::from_utf8(fields.get(at)?).ok()?.parse().ok();
-        (fields.first() == Some(&name.as_bytes())).then_some((number(2)?, number(3)?))
-    })
+/// Whether the case is to be shown users that this machine lacks.
+pub(crate) fn lacks_users(case: &Case) -> bool {
+    let mut users = case
+        .needs
+        .iter()
+        .filter_map(|need| need.strip_prefix("user:"));
+    users.any(|name| accounts::of_the_machine(name).is_none())
 }
 
-/// Whether `/etc/resolv.conf` can be replaced for one process.
+/// Whether a file of `/etc` can be replaced for one process.
 fn can_mount() -> bool {
     static CAN: OnceLock<bool> = OnceLock::new();
     *CAN.get_or_init(|| {
@@ -68,16 +69,4 @@ fn can_mount() -> bool {
                 .status()
                 .is_ok_and(|status| status.success())
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn knows_root_and_no_stranger() {
-        assert_eq!(user("root"), Some((0, 0)));
-        assert_eq!(user("no-such-user-here"), None);
-        assert_eq!(user(""), None);
-    }
 }

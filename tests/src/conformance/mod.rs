@@ -10,6 +10,7 @@
 //! The programs are reached as strangers reach them: by name, through arguments, environment and descriptors. Nothing here
 //! knows their code.
 
+mod accounts;
 mod case;
 mod difference;
 mod dns;

@@ -19,6 +19,7 @@ use regex::bytes::{NoExpand, Regex};
 use serde_json::{Map, Value, json};
 use socket2::{Domain, Socket, Type};
 
+use super::accounts;
 use super::case::{Case, StdinFile, WorkingDirectory};
 use super::dns::NameServer;
 use super::failure::{Doing, Failure};
@@ -202,6 +203,7 @@ impl<'a> World<'a> {
     }
 
     fn make_wrap(&mut self, root: &Path) -> Result<(), Failure> {
+        let mut replaced = Vec::new();
         if let Some(table) = &self.case.dns {
             let file = root.join("resolv.conf");
             let configuration = format!("nameserver {}\noptions timeout:1 attempts:1\n", self.ip);
@@ -211,17 +213,20 @@ impl<'a> World<'a> {
                 .map_err(|error| Failure::Case(format!("dns: {error}")))?;
             self._name_server =
                 Some(NameServer::start(zone, self.ip).doing("starting the name server")?);
-            self.wrap.extend(
-                [
-                    "unshare",
-                    "-m",
-                    "sh",
-                    "-c",
-                    r#"mount --bind "$0" /etc/resolv.conf && exec "$@""#,
-                ]
-                .map(OsString::from),
-            );
-            self.wrap.push(file.into());
+            replaced.push((file, "/etc/resolv.conf"));
+        }
+        if machine::lacks_users(self.case) {
+            let (passwd, group) = (root.join("passwd"), root.join("group"));
+            accounts::write(&passwd, &group, &self.qmail).doing("writing users")?;
+            replaced.extend([(passwd, "/etc/passwd"), (group, "/etc/group")]);
+        }
+        if !replaced.is_empty() {
+            self.wrap
+                .extend(["unshare", "-m", "sh", "-c", REPLACE, "sh"].map(OsString::from));
+            for (file, place) in replaced {
+                self.wrap.extend([file.into(), place.into()]);
+            }
+            self.wrap.push("--".into());
         }
         if self.case.unprivileged && machine::is_root() {
             self.wrap.extend([
@@ -442,6 +447,11 @@ impl<'a> World<'a> {
         Ok(queued.into())
     }
 }
+
+/// Puts files in the place of others, pair by pair up to `--`, and runs what follows.
+const REPLACE: &str = r#"
+while [ "$1" != -- ]; do mount --bind "$1" "$2" || exit 111; shift 2; done
+shift; exec "$@""#;
 
 /// A directory for one case that everybody may enter, and its path without links in it.
 pub(crate) fn scratch(prefix: &str) -> Result<(tempfile::TempDir, PathBuf), Failure> {

@@ -10,8 +10,8 @@ use std::time::{Duration, SystemTime};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, Timespec, Timestamps, utimensat};
 
+use super::accounts;
 use super::case::Node;
-use super::machine;
 use super::octets::{Octets, Table};
 
 /// Makes the files and directories of a case under `root`, in the order of the case.
@@ -50,7 +50,7 @@ pub(crate) fn write(
 fn uid(owner: &str) -> io::Result<u32> {
     match owner.parse() {
         Ok(uid) => Ok(uid),
-        Err(_) => machine::user(owner)
+        Err(_) => accounts::find(owner)
             .map(|(uid, _)| uid)
             .ok_or_else(|| io::Error::other(format!("no user is named {owner}"))),
     }

@@ -1,4 +1,6 @@
 mod net;
+mod routes;
+mod tls;
 
 use std::time::Duration;
 

@@ -6,7 +6,11 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, DuplexStream, duplex};
+use tokio::io::{
+    AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, DuplexStream,
+    duplex,
+};
+use tokio_rustls::TlsAcceptor;
 
 use crate::remote::{Connect, Stream};
 
@@ -80,6 +84,7 @@ pub(super) struct Server {
     /// Octets after which it closes the connection: of its own, and of its client's.
     octets_max: usize,
     client_octets_max: usize,
+    tls: Option<(TlsAcceptor, bool)>,
 }
 
 impl Server {
@@ -88,6 +93,7 @@ impl Server {
             rules: Vec::new(),
             octets_max: usize::MAX,
             client_octets_max: usize::MAX,
+            tls: None,
         }
         .on("", &["500 what?"])
         .on("greeting", &["220 hi"])
@@ -97,6 +103,8 @@ impl Server {
         .on("RCPT", &["250 recipient ok"])
         .on("DATA", &["354 go"])
         .on(".", &["250 taken"])
+        .on("STARTTLS", &["220 go"])
+        .on("LHLO", &["250-mx.test\r\n250 PIPELINING"])
         .on("RSET", &["250 flushed"])
         .on("QUIT", &["221 bye"])
     }
@@ -129,19 +137,55 @@ impl Server {
         [Host::Serves(self)]
     }
 
+    /// Makes a handshake after `220` to STARTTLS; or, `at_once`, before anything else.
+    pub(super) fn with_tls(mut self, acceptor: TlsAcceptor, at_once: bool) -> Self {
+        self.tls = Some((acceptor, at_once));
+        self
+    }
+
     pub(super) async fn serve(mut self, stream: DuplexStream, net: Net) {
+        let greeting = b"greeting".to_vec();
+        let (acceptor, stream) = match self.tls.clone() {
+            Some((acceptor, true)) => (acceptor, Some(stream)),
+            Some((acceptor, false)) => (
+                acceptor,
+                self.converse(stream, &net, greeting.clone()).await,
+            ),
+            None => {
+                self.converse(stream, &net, greeting).await;
+                return;
+            }
+        };
+        let Some(stream) = stream else {
+            return;
+        };
+        match acceptor.accept(stream).await {
+            Ok(stream) => {
+                net.note("-- ", b"TLS");
+                let at_once = matches!(self.tls.take(), Some((_, true)));
+                let first = if at_once { greeting } else { Vec::new() };
+                self.converse(stream, &net, first).await;
+            }
+            Err(error) => net.note("-- no TLS: ", error.to_string().as_bytes()),
+        }
+    }
+
+    /// Answers `command` and all that follow; gives the stream back for a handshake.
+    async fn converse<S>(&mut self, stream: S, net: &Net, mut command: Vec<u8>) -> Option<S>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
         let (read, mut write) = tokio::io::split(stream);
         let mut read = BufReader::new(read.take(self.client_octets_max as u64));
-        let mut command = b"greeting".to_vec();
         let mut in_text = false;
         loop {
-            if !in_text || command == b".\r\n" {
+            if !command.is_empty() && (!in_text || command == b".\r\n") {
                 let reply = self.reply(&command);
                 match &reply[..] {
                     "hang" => std::future::pending().await,
                     "close" => {
                         net.note("-- ", b"server closes");
-                        return;
+                        return None;
                     }
                     _ => {}
                 }
@@ -150,21 +194,24 @@ impl Server {
                 let sent = line.len().min(self.octets_max);
                 self.octets_max -= sent;
                 if write.write_all(&line.as_bytes()[..sent]).await.is_err() || sent < line.len() {
-                    return;
+                    return None;
                 }
                 in_text = !in_text && reply.starts_with("354");
                 if reply.starts_with("221") {
-                    return;
+                    return None;
+                }
+                if self.tls.is_some() && command == b"STARTTLS\r\n" && reply.starts_with("220") {
+                    return Some(read.into_inner().into_inner().unsplit(write));
                 }
             }
             command.clear();
             match read.read_until(b'\n', &mut command).await {
                 Ok(0) | Err(_) => {
                     net.note("-- ", b"client closes");
-                    return;
+                    return None;
                 }
                 // What is cut off was never a command.
-                Ok(_) if !command.ends_with(b"\n") => return,
+                Ok(_) if !command.ends_with(b"\n") => return None,
                 Ok(_) => net.note("C: ", &command),
             }
         }

@@ -2,9 +2,11 @@
 
 use std::sync::atomic::Ordering;
 
+use futures::executor::block_on;
 use qmail_core::{Envelope, ReversePath};
 
 use super::world::{START, World, address, deferred, delivered, failed};
+use crate::{Channel, Position};
 
 fn times(world: &World) -> Vec<u64> {
     let jobs = world.script.jobs.lock().unwrap();
@@ -60,11 +62,103 @@ fn nothing_is_read_back_for_new_mail() {
     world.settle();
     insta::assert_snapshot!(world.spool.calls().join("\n"), @"
     begin 
-    route 1
     content 1
-    failures 1
     remove 1
     ");
+}
+
+#[test]
+fn only_who_is_left_by_the_first_try_is_written_down() {
+    let mut world = World::new();
+    world.script.recipients_max.store(10, Ordering::SeqCst);
+    world.settle();
+    world.spool.calls();
+    world.script.answer("b@far", &[deferred()]);
+    world.script.answer("c@far", &[failed()]);
+    world.submit("s@far", &["a@far", "b@far", "c@far"]);
+    world.settle();
+    insta::assert_snapshot!(world.spool.calls().join("\n"), @"
+    begin 
+    content 1
+    route 1
+    ");
+    let left =
+        world
+            .spool
+            .inner
+            .recipients(crate::MessageId(1), Channel::Remote, Position::START, 9);
+    let left: Vec<_> = block_on(left).unwrap();
+    assert_eq!(left.len(), 1);
+    assert_eq!((&left[0].address, left[0].done), (&address("b@far"), false));
+    // Its age counts from the first try.
+    world.advance(399);
+    assert_eq!(world.script.tried()["b@far"], 1);
+    world.advance(1);
+    assert_eq!(world.count(), 0);
+    insta::assert_snapshot!(world.log(), @"
+    new msg 1
+    info msg 1: bytes 89 from <s@far> qp 99 uid 7
+    starting delivery 1: msg 1 to remote a@far
+    starting delivery 2: msg 1 to remote b@far
+    starting delivery 3: msg 1 to remote c@far
+    delivery 1: success: accepted/
+    delivery 2: deferral: busy_now/
+    delivery 3: failure: no_such_user/
+    starting delivery 4: msg 1 to remote b@far
+    delivery 4: success: accepted/
+    bounce msg 1 qp 99
+    end msg 1
+    new msg 2
+    info msg 2: bytes 529 from <> qp 99 uid 7
+    starting delivery 5: msg 2 to remote s@far
+    delivery 5: success: accepted/
+    end msg 2
+    ");
+}
+
+#[test]
+fn what_makes_more_than_one_job_is_routed_first() {
+    for (sender, recipients) in [
+        ("s@far", &["a@here", "b@far"][..]),
+        ("s@far", &["b@far", "c@near"]),
+        ("list-@lists-@[]", &["b@far", "c@far"]),
+    ] {
+        let mut world = World::new();
+        world.script.recipients_max.store(10, Ordering::SeqCst);
+        world.submit(sender, recipients);
+        world.settle();
+        let calls = world.spool.calls();
+        assert!(calls.contains(&"route 1".to_owned()), "{calls:?}");
+        assert_eq!(world.count(), 0);
+    }
+}
+
+#[test]
+fn what_waits_for_a_held_channel_is_routed() {
+    let mut world = World::with(|config| config.limits.remote_max = 0);
+    world.submit("s@far", &["b@far"]);
+    world.settle();
+    let left =
+        world
+            .spool
+            .inner
+            .recipients(crate::MessageId(1), Channel::Remote, Position::START, 9);
+    assert_eq!(block_on(left).unwrap().len(), 1);
+}
+
+#[test]
+fn a_first_try_is_not_repeated_for_lack_of_a_disk() {
+    let mut world = World::new();
+    world.script.answer("b@far", &[deferred()]);
+    world.spool.fail("route", 3);
+    world.submit("s@far", &["b@far"]);
+    world.settle();
+    world.advance(123);
+    world.advance(123);
+    assert_eq!(world.script.tried()["b@far"], 1);
+    world.drain();
+    assert_eq!(times(&world), [0, 400]);
+    assert_eq!(world.count(), 0);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use qmail_core::{Envelope, ReversePath};
 
@@ -19,20 +20,34 @@ fn spool(disk: &SimDisk) -> FaultySpool {
     FaultySpool::new(Arc::new(SplitSpool::over(Arc::new(disk.clone()), workers)))
 }
 
-const MESSAGES: [(&str, &[&str]); 3] = [
+const MESSAGES: [(&str, &[&str]); 5] = [
     ("one@senders", &["ok@here"]),
     (
         "two@senders",
         &["ok@far", "later@far", "never@far", "ok2@near"],
     ),
     ("", &["ok3@far", "ok4@here"]),
+    // These make one job each, and are tried before they are routed.
+    ("three@senders", &["ok5@host", "later2@host", "never2@host"]),
+    ("four@senders", &["never3@far"]),
+];
+
+/// Who fails, and who is to be told.
+const BOUNCES: [(&str, &str); 3] = [
+    ("never@far", "two@senders"),
+    ("never2@host", "three@senders"),
+    ("never3@far", "four@senders"),
 ];
 
 fn world(disk: &SimDisk) -> World {
     let mut world = World::with(|config| config.limits.remote_max = 2);
     let script = &world.script;
+    script.recipients_max.store(3, Ordering::SeqCst);
     script.answer("later@far", &[deferred(), delivered()]);
-    script.answer("never@far", &[failed(), failed(), failed()]);
+    script.answer("later2@host", &[deferred(), delivered()]);
+    for (failing, _) in BOUNCES {
+        script.answer(failing, &[failed(), failed(), failed()]);
+    }
     world.spool = spool(disk);
     world.restart();
     world
@@ -93,8 +108,10 @@ fn crash(trouble: Trouble, seed: u64, calm: &BTreeMap<String, usize>) {
             let most = calm[recipient] + 1;
             assert!(times <= most, "{recipient} {times} times: {story}");
         }
-        if accepted && recipients.contains(&"never@far") {
-            assert!(tried.contains_key("two@senders"), "no bounce: {story}");
+        for (failing, told) in BOUNCES {
+            if accepted && recipients.contains(&failing) {
+                assert!(tried.contains_key(told), "no bounce: {story}");
+            }
         }
     }
     let repeated = |(recipient, times): (&String, &usize)| {

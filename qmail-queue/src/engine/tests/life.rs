@@ -181,9 +181,9 @@ fn what_others_put_into_the_spool_is_found() {
     insta::assert_snapshot!(world.log(), @"
     new msg 2
     info msg 2: bytes 89 from <s@far> qp 99 uid 7
+    starting delivery 1: msg 2 to remote c@far
     new msg 1
     info msg 1: bytes 66 from <s@far> qp 5 uid 500
-    starting delivery 1: msg 2 to remote c@far
     delivery 1: success: accepted/
     end msg 2
     starting delivery 2: msg 1 to remote b@far

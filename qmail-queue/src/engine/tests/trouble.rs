@@ -8,17 +8,22 @@ fn every_step_is_tried_again() {
         ("scan", 123),
         ("route", 123),
         ("content", 123),
-        ("note_failure", 10),
-        ("close_channel", 123),
         ("failures", 123),
         ("sender", 123),
         ("begin", 123),
         ("clear_failures", 123),
         ("remove", 123),
+        // Calls that only a message makes that was routed before its first try.
+        ("note_failure", 10),
+        ("close_channel", 123),
     ] {
         let mut world = World::new();
         world.script.answer("b@far", &[failed()]);
         world.submit("s@far", &["b@far"]);
+        if matches!(call, "note_failure" | "close_channel") {
+            // Found by the next engine.
+            world.restart();
+        }
         world.spool.fail(call, 3);
         world.settle();
         // The bounce is removed in the same rounds as its message, and takes one of the faults.
@@ -110,10 +115,14 @@ fn a_stop_in_trouble_ends() {
             "{call}"
         );
     }
-    for call in ["scan", "route", "content"] {
+    for (call, recipients) in [
+        ("scan", &["b@far"][..]),
+        ("route", &["a@here", "b@far"]),
+        ("content", &["b@far"]),
+    ] {
         let mut world = World::new();
         world.spool.fail(call, usize::MAX);
-        world.submit("s@far", &["b@far"]);
+        world.submit("s@far", recipients);
         world.settle();
         world.queue.stop();
         world.settle();

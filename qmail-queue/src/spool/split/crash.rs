@@ -52,6 +52,11 @@ const LIFE: [Step; 11] = [
     Remove,
 ];
 
+/// The life of a message that is delivered at once, before it is routed.
+const SHORT_LIFE: [Step; 2] = [Accept, Remove];
+
+const LIVES: [&[Step]; 2] = [&LIFE, &SHORT_LIFE];
+
 const TEXT: &[u8] = b"Subject: x\n\nThe text of the message.\n";
 const NOTE_ROUTED: &[u8] = b"<f@g>:\nno\n\n";
 const NOTE_ONE: &[u8] = b"<a@b>:\nno\n\n";
@@ -103,6 +108,7 @@ fn spool_on(disk: &SimDisk) -> SplitSpool {
 struct Life {
     disk: SimDisk,
     spool: SplitSpool,
+    steps: &'static [Step],
     text: Bytes,
     id: Option<MessageId>,
     tried: Vec<Step>,
@@ -110,7 +116,7 @@ struct Life {
 }
 
 impl Life {
-    fn new(text: &Bytes, troubles: &[Trouble]) -> Self {
+    fn new(steps: &'static [Step], text: &Bytes, troubles: &[Trouble]) -> Self {
         let disk = new_disk();
         for &trouble in troubles {
             disk.plan(trouble);
@@ -118,6 +124,7 @@ impl Life {
         Self {
             spool: spool_on(&disk),
             disk,
+            steps,
             text: text.clone(),
             id: None,
             tried: Vec::new(),
@@ -127,7 +134,7 @@ impl Life {
 
     /// Goes on until a step fails.
     async fn run(&mut self) -> Result<(), SpoolError> {
-        for step in LIFE {
+        for &step in self.steps {
             if self.done.contains(&step) {
                 continue;
             }
@@ -204,6 +211,7 @@ impl Life {
             [Found::Incoming(id)] => {
                 self.expect(Accept, true)?;
                 self.expect(Route, false)?;
+                self.expect(Remove, false)?;
                 let incoming = spool.incoming(id).await.map_err(text)?;
                 same(&incoming.envelope, &envelope())?;
                 check_content(&spool, id, &self.text).await?;
@@ -384,9 +392,14 @@ fn same<T: PartialEq + std::fmt::Debug + ?Sized>(seen: &T, expected: &T) -> Resu
 }
 
 /// Crashes with these troubles, and looks at what may be left. Gives the number of images, or the first fault.
-fn crash(text: &Bytes, troubles: &[Trouble], images_max: usize) -> Result<usize, String> {
+fn crash(
+    steps: &'static [Step],
+    text: &Bytes,
+    troubles: &[Trouble],
+    images_max: usize,
+) -> Result<usize, String> {
     block_on(async {
-        let mut life = Life::new(text, troubles);
+        let mut life = Life::new(steps, text, troubles);
         let _ = life.run().await;
         let (mut every, mut images) = (Choices::every(), 0);
         loop {
@@ -411,51 +424,63 @@ fn crash(text: &Bytes, troubles: &[Trouble], images_max: usize) -> Result<usize,
 }
 
 /// Operations and sync targets of a life without trouble.
-fn counts() -> (u64, u64) {
-    let mut life = Life::new(&small(), &[]);
+fn counts(steps: &'static [Step]) -> (u64, u64) {
+    let mut life = Life::new(steps, &small(), &[]);
     block_on(life.run()).unwrap();
     assert!(files(&life.disk).is_empty());
     (life.disk.operations(), life.disk.sync_targets())
 }
 
+/// Every life, with the number of each of its operations.
+fn operations_of_all() -> impl Iterator<Item = (&'static [Step], u64)> {
+    LIVES
+        .into_iter()
+        .flat_map(|steps| (1..=counts(steps).0).map(move |number| (steps, number)))
+}
+
 #[test]
 fn a_crash_anywhere_loses_nothing_that_was_promised() {
-    let (operations, _) = counts();
-    assert!(operations > 30, "{operations} operations");
-    let mut images = 0;
-    for number in 1..=operations {
-        for trouble in [Trouble::CrashBefore(number), Trouble::CrashAfter(number)] {
-            images +=
-                crash(&small(), &[trouble], IMAGES_MAX).unwrap_or_else(|fault| panic!("{fault}"));
+    for (steps, operations_min, images_min) in [(&LIFE[..], 30, 2_000), (&SHORT_LIFE, 12, 300)] {
+        let (operations, _) = counts(steps);
+        assert!(operations > operations_min, "{operations} operations");
+        let mut images = 0;
+        for number in 1..=operations {
+            for trouble in [Trouble::CrashBefore(number), Trouble::CrashAfter(number)] {
+                images += crash(steps, &small(), &[trouble], IMAGES_MAX)
+                    .unwrap_or_else(|fault| panic!("{fault}"));
+            }
         }
+        images += crash(steps, &small(), &[], IMAGES_MAX).unwrap();
+        assert!(images > images_min, "{images} images");
     }
-    images += crash(&small(), &[], IMAGES_MAX).unwrap();
-    assert!(images > 2_000, "{images} images");
 }
 
 #[test]
 fn without_any_one_sync_the_test_fails() {
-    let (operations, targets) = counts();
-    for target in 1..=targets {
-        let ignored = Trouble::IgnoreSync(target);
-        let fault = |number| {
-            let troubles = [ignored, Trouble::CrashBefore(number)];
-            crash(&small(), &troubles, IMAGES_MAX_FOR_FAULTS).is_err()
-        };
-        // One beyond the last: a crash when all is done.
-        let noticed = (1..=operations + 1).any(fault);
-        assert!(noticed, "sync target {target} of {targets} is not needed");
+    for steps in LIVES {
+        let (operations, targets) = counts(steps);
+        for target in 1..=targets {
+            let ignored = Trouble::IgnoreSync(target);
+            let fault = |steps, number| {
+                let troubles = [ignored, Trouble::CrashBefore(number)];
+                crash(steps, &small(), &troubles, IMAGES_MAX_FOR_FAULTS).is_err()
+            };
+            // One beyond the last: a crash when all is done, or when the first step is and the next is not begun.
+            let beyond = operations + 1;
+            let noticed =
+                (1..=beyond).any(|number| fault(steps, number)) || fault(&steps[..1], beyond);
+            assert!(noticed, "sync target {target} of {targets} is not needed");
+        }
     }
 }
 
 #[test]
 fn a_failed_operation_is_an_error_and_can_be_tried_again() {
-    let (operations, _) = counts();
-    for number in 1..=operations {
+    for (steps, number) in operations_of_all() {
         for kind in [io::ErrorKind::StorageFull, io::ErrorKind::Other] {
             let trouble = Trouble::Fail(number, kind);
             block_on(async {
-                let mut life = Life::new(&small(), &[trouble]);
+                let mut life = Life::new(steps, &small(), &[trouble]);
                 // Some operations only tidy up, and their failure is not worth an error.
                 if life.run().await.is_err() {
                     let mut every = Choices::every();
@@ -483,15 +508,14 @@ fn a_failed_operation_is_an_error_and_can_be_tried_again() {
 
 #[test]
 fn what_a_failed_sync_leaves_is_never_taken_for_durable() {
-    let (operations, _) = counts();
-    for number in 1..=operations {
-        for crash_at in number + 1..=operations + 6 {
+    for (steps, number) in operations_of_all() {
+        for crash_at in number + 1..=counts(steps).0 + 6 {
             let troubles = [
                 Trouble::Fail(number, io::ErrorKind::Other),
                 Trouble::CrashBefore(crash_at),
             ];
             block_on(async {
-                let mut life = Life::new(&small(), &troubles);
+                let mut life = Life::new(steps, &small(), &troubles);
                 // As an engine does: again, until it works or the machine stops.
                 for _ in 0..3 {
                     if life.run().await.is_ok() {
@@ -520,11 +544,12 @@ fn a_text_that_spills_is_whole_or_not_there() {
             .map(|at| (at % 251) as u8)
             .collect::<Vec<_>>(),
     );
-    let mut life = Life::new(&text, &[]);
+    let mut life = Life::new(&LIFE, &text, &[]);
     block_on(life.run()).unwrap();
     let operations = life.disk.operations();
     for number in 1..=operations {
-        crash(&text, &[Trouble::CrashBefore(number)], 2).unwrap_or_else(|fault| panic!("{fault}"));
+        crash(&LIFE, &text, &[Trouble::CrashBefore(number)], 2)
+            .unwrap_or_else(|fault| panic!("{fault}"));
     }
 }
 

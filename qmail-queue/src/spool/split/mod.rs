@@ -11,6 +11,7 @@
 //! | forgotten, to be swept up | yes | maybe | | | maybe | maybe |
 
 mod accept;
+mod clean;
 mod commit;
 #[cfg(test)]
 mod crash;
@@ -46,6 +47,7 @@ use super::{
     Channel, Entry, Found, Incoming, MessageId, Position, Recipient, Routed, Settled, Spool,
     SpoolDraft, SpoolError,
 };
+use crate::helpers::clean::Request;
 use crate::{Disk, DiskFile, RealDisk, Workers};
 
 /// Largest envelope in octets that is read: 100,000 recipients of the longest kind.
@@ -145,6 +147,26 @@ impl SplitSpool {
         let (mut ids, _) = self.run(scan::todo).await?;
         ids.sort_unstable();
         Ok(ids)
+    }
+
+    /// Does what qmail-clean(8) does for a queue manager that may not remove these files itself. An envelope is gone durably on
+    /// return.
+    ///
+    /// # Errors
+    ///
+    /// Something could not be removed; that it was not there is no error. The message of an envelope is still incoming.
+    pub async fn clean(&self, request: Request) -> Result<(), SpoolError> {
+        self.run(move |inner| clean::clean(inner, request)).await
+    }
+
+    /// Removes newborn files whose writers are dead: those not accessed for 36 hours. The rest of what crashes leave is swept
+    /// up by [`Spool::clean_up`], which needs to know what is incoming.
+    ///
+    /// # Errors
+    ///
+    /// `pid` cannot be read, or a file in it not be removed.
+    pub async fn sweep_newborn(&self, now: SystemTime) -> Result<(), SpoolError> {
+        self.run(move |inner| scan::sweep_pid(inner, now)).await
     }
 
     /// Runs a task that blocks.
@@ -345,7 +367,7 @@ impl Spool for SplitSpool {
     }
 
     async fn clean_up(&self, now: SystemTime) -> Result<(), SpoolError> {
-        let mut result = self.run(move |inner| scan::sweep_pid(inner, now)).await;
+        let mut result = self.sweep_newborn(now).await;
         for directory in Directory::all() {
             // A task for each, so that other work comes in between.
             let swept = self.run(move |inner| match directory {

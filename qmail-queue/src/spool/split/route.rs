@@ -378,16 +378,18 @@ pub(super) fn clear_failures(inner: &Arc<Inner>, id: MessageId, answer: Answer) 
 
 /// Removes a settled message. Blocks; the answer comes after the sync.
 ///
-/// The sender goes first and for good: with it the message is forgotten, and what else is left of it is only in the way. The
-/// other removals need not be durable: what they leave is swept up when it is old, or by the next message of that number.
+/// What makes it a message goes first and for good, the sender or, if it was never routed, its name in `todo`: with that it is
+/// forgotten, and what else is left of it is only in the way. The other removals need not be durable: what they leave is swept up
+/// when it is old, or by the next message of that number.
 pub(super) fn remove(inner: &Arc<Inner>, id: MessageId, answer: Answer) {
-    let directory = Directory::info(id);
-    // A message that was never routed is forgotten by another name.
-    let removed = unlink_if_there(inner, Directory::Todo, id)
-        .and_then(|todo| unlink_if_there(inner, directory, id).map(|_| todo));
+    let info = Directory::info(id);
+    let removed = unlink_if_there(inner, info, id)
+        .and_then(|routed| Ok((routed, unlink_if_there(inner, Directory::Todo, id)?)));
     let directories = match removed {
-        Ok(true) => vec![directory, Directory::Todo],
-        Ok(false) => vec![directory],
+        Ok((false, true)) => vec![Directory::Todo],
+        Ok((true, true)) => vec![info, Directory::Todo],
+        // Also if it was gone: the sync after its removal may have failed.
+        Ok((_, false)) => vec![info],
         Err(error) => {
             let _ = answer.send(Err(error));
             return;
@@ -397,16 +399,20 @@ pub(super) fn remove(inner: &Arc<Inner>, id: MessageId, answer: Answer) {
     inner.committer.submit(Job {
         files: Vec::new(),
         directories,
-        then: Box::new(move |synced| {
-            let result = match synced {
-                Ok(()) => remove_rest(&shared, id),
-                Err(source) => Err(SpoolError::Write {
-                    path: directory.path(),
-                    source,
-                }),
-            };
-            let _ = answer.send(result);
-            None
+        then: Box::new(move |synced| match synced {
+            Ok(()) => {
+                let _ = answer.send(remove_rest(&shared, id));
+                None
+            }
+            // It is found again as it was, by the next try or the next start.
+            Err(source) if matches!(removed, Ok((_, true))) => {
+                Some(relink_job(&shared, id, source, answer))
+            }
+            Err(source) => {
+                let path = info.path();
+                let _ = answer.send(Err(SpoolError::Write { path, source }));
+                None
+            }
         }),
     });
 }

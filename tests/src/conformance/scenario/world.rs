@@ -12,6 +12,7 @@ use std::time::Duration;
 use rustix::fs::{CWD, Mode, mkfifoat};
 use rustix::process::{getgid, getuid};
 
+use super::super::accounts;
 use super::super::failure::{Doing, Failure};
 use super::super::machine::{self, NOBODY};
 use super::super::mask;
@@ -316,8 +317,8 @@ pub(super) fn own(path: &Path, user: &str, mode: Option<u32>) -> std::io::Result
         fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
     }
     if machine::is_root()
-        && let Some((uid, _)) = machine::user(user)
-        && let Some((_, group)) = machine::user("qmails")
+        && let Some((uid, _)) = accounts::of_the_machine(user)
+        && let Some((_, group)) = accounts::of_the_machine("qmails")
     {
         chown(path, Some(uid), Some(group))?;
     }

@@ -1,0 +1,284 @@
+//! `qmail-queue`: puts the message on descriptor 0 with the envelope on descriptor 1 into the queue.
+//!
+//! If a system runs in the home, that takes the message, by a socket. Otherwise this program writes into the queue itself.
+//!
+//! It takes all of both before it promises anything, and exits with 0 only when the message would survive a power cut. Any
+//! other exit leaves nothing behind, except by a crash: what that leaves is swept up when it is old.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Component, Path};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use qmail_core::{Envelope, EnvelopeError, EnvelopeReader, Origin};
+use qmail_queue::{
+    Entry, RealDisk, SplitSpool, Spool as _, SpoolDraft, SpoolError, Workers, split::Trigger,
+    submission, submission::Answer,
+};
+use rustix::fs::OFlags;
+use rustix::process::{Signal, getuid};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
+use tokio::signal::unix::{self, SignalKind, signal};
+use tokio::time::sleep;
+
+use crate::applet::{Applet, Call, Kind};
+use crate::home::{Home, extra_recipients};
+use crate::privilege::{Account, AccountError, is_setuid};
+use crate::{exit, stdio};
+
+pub(crate) const APPLET: Applet = Applet {
+    names: &["qmail-queue"],
+    kind: Kind::Classic,
+    summary: "put a message into the queue: its text on descriptor 0, its envelope on 1",
+    run,
+};
+
+/// A submission that takes longer is given up: what is older than 36 hours may be swept up under it.
+const LIFE: Duration = Duration::from_secs(86_400);
+
+/// Octets read at a time.
+const READ_OCTETS: usize = 64 * 1024;
+
+/// The exit codes of qmail-queue(8) that no [`EnvelopeError`] has.
+const NO_MEMORY: u8 = 51;
+const TIMEOUT: u8 = 52;
+const WRITE: u8 = 53;
+const READ: u8 = 54;
+const CONFIGURATION: u8 = 55;
+const HOME: u8 = 61;
+const QUEUE: u8 = 62;
+const PID: u8 = 63;
+const MESS: u8 = 64;
+const INTD: u8 = 65;
+const TODO: u8 = 66;
+const COMMUNICATION: u8 = 74;
+
+fn run(call: &Call) -> ExitCode {
+    if is_closed(io::stdin()) || is_closed(io::stdout()) {
+        return ExitCode::from(READ);
+    }
+    let home = Home::choose(None, None);
+    let origin = match origin(&home) {
+        Ok(origin) => origin,
+        Err(error) => return exit::fatal(call.name, &error, exit::TEMPORARY),
+    };
+    let result = stdio::run(async {
+        let mut alarm = signals()?;
+        Ok::<_, io::Error>(tokio::select! {
+            biased;
+            // Giving up drops the message, and that removes its files.
+            _ = alarm.recv() => Err(TIMEOUT),
+            () = sleep(LIFE) => Err(TIMEOUT),
+            result = take(&home, origin) => result,
+        })
+    });
+    match result.and_then(|result| result) {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(code)) => ExitCode::from(code),
+        Err(_) => ExitCode::from(NO_MEMORY),
+    }
+}
+
+/// Whether a descriptor was closed when this program was started.
+///
+/// So that no file of ours takes its place, the start of every Rust program opens `/dev/null` there, for reading and writing: a
+/// caller who means `/dev/null` gives it for the one or the other.
+fn is_closed(descriptor: impl AsFd) -> bool {
+    let is_null = || {
+        let (own, null) = (
+            rustix::fs::fstat(&descriptor)?,
+            rustix::fs::stat("/dev/null")?,
+        );
+        let flags = rustix::fs::fcntl_getfl(&descriptor)?;
+        let both = flags & OFlags::RWMODE == OFlags::RDWR;
+        Ok::<_, rustix::io::Errno>(both && own.st_rdev == null.st_rdev && own.st_ino == null.st_ino)
+    };
+    is_null().unwrap_or(true)
+}
+
+/// Who calls, by the real user id.
+fn origin(home: &Home) -> Result<Origin, AccountError> {
+    let uid = getuid().as_raw();
+    let mut origin = Origin::Uid(uid);
+    for (name, its_origin) in [
+        ("qmails", Origin::Bounce),
+        ("qmaild", Origin::Network),
+        ("alias", Origin::Alias),
+    ] {
+        if Account::classic(home, name)?.is_some_and(|account| account.uid == uid) {
+            origin = its_origin;
+        }
+    }
+    Ok(origin)
+}
+
+/// Lets the signals pass that a caller's terminal or limits send, and gives the one that ends a submission.
+fn signals() -> io::Result<unix::Signal> {
+    for ignored in [
+        Signal::PIPE,
+        Signal::VTALARM,
+        Signal::PROF,
+        Signal::QUIT,
+        Signal::INT,
+        Signal::HUP,
+        Signal::XCPU,
+        Signal::XFSZ,
+    ] {
+        // A signal that has a handler does nothing else, even if nobody waits for it.
+        let _ = signal(SignalKind::from_raw(ignored.as_raw()))?;
+    }
+    signal(SignalKind::alarm())
+}
+
+async fn take(home: &Home, origin: Origin) -> Result<(), u8> {
+    std::env::set_current_dir(home.path()).map_err(|_| HOME)?;
+    if let Some(running) = connect(home).await {
+        return hand_over(running).await;
+    }
+    let extra = extra_recipients(home).map_err(|_| CONFIGURATION)?;
+    let queue = home.queue();
+    let disk = RealDisk::open(&queue).map_err(|_| QUEUE)?;
+    let spool = SplitSpool::over(Arc::new(disk), Workers::inline());
+    let entry = Entry {
+        origin,
+        uid: getuid().as_raw(),
+        pid: std::process::id(),
+        now: SystemTime::now(),
+    };
+    let draft = spool.begin(entry).await;
+    let mut draft = draft.map_err(|error| exit_code(&error))?;
+    copy_message(&mut *draft).await?;
+    let mut envelope = read_envelope().await?;
+    envelope.recipients.splice(0..0, extra);
+    let committed = draft.commit(&envelope).await;
+    committed.map_err(|error| exit_code(&error))?;
+    Trigger::pull(&queue);
+    Ok(())
+}
+
+/// The running system of this home, if there is one that takes mail by its socket. A program with the rights to the queue needs none.
+async fn connect(home: &Home) -> Option<UnixStream> {
+    if is_setuid() {
+        return None;
+    }
+    UnixStream::connect(home.submission_socket()).await.ok()
+}
+
+/// Has the running system take message and envelope, as [`submission`] frames them.
+async fn hand_over(mut running: UnixStream) -> Result<(), u8> {
+    let mut message = Input::new(io::stdin())?;
+    let mut gone = false;
+    while let Some(chunk) = message.read().await? {
+        gone |= send(&mut running, &submission::chunk_header(chunk.len()), gone).await;
+        gone |= send(&mut running, &chunk, gone).await;
+    }
+    gone |= send(&mut running, &submission::chunk_header(0), gone).await;
+    // Read here as well: a caller need not close its end of the pipe.
+    let mut envelope = Input::new(io::stdout())?;
+    let mut reader = EnvelopeReader::default();
+    loop {
+        let chunk = envelope
+            .read()
+            .await?
+            .ok_or(EnvelopeError::Torn.exit_code())?;
+        gone |= send(&mut running, &chunk, gone).await;
+        let received = reader.receive(&chunk).map_err(EnvelopeError::exit_code)?;
+        if received.is_some() {
+            break;
+        }
+    }
+    let mut answer = [0; Answer::OCTETS];
+    match running.read_exact(&mut answer).await {
+        Ok(_) => match Answer::from_octets(answer).exit_code {
+            0 => Ok(()),
+            code => Err(code),
+        },
+        Err(_) => Err(COMMUNICATION),
+    }
+}
+
+/// Writes, unless the other side has gone: it may have answered before it went. Returns whether it has.
+async fn send(running: &mut UnixStream, octets: &[u8], gone: bool) -> bool {
+    gone || running.write_all(octets).await.is_err()
+}
+
+async fn copy_message(draft: &mut dyn SpoolDraft) -> Result<(), u8> {
+    let mut message = Input::new(io::stdin())?;
+    while let Some(chunk) = message.read().await? {
+        let written = draft.write(chunk).await;
+        written.map_err(|error| exit_code(&error))?;
+    }
+    Ok(())
+}
+
+async fn read_envelope() -> Result<Envelope, u8> {
+    // Descriptor 1 is read, not written.
+    let mut input = Input::new(io::stdout())?;
+    let mut reader = EnvelopeReader::default();
+    while let Some(chunk) = input.read().await? {
+        let received = reader.receive(&chunk).map_err(EnvelopeError::exit_code)?;
+        if let Some(envelope) = received {
+            return Ok(envelope);
+        }
+    }
+    Err(EnvelopeError::Torn.exit_code())
+}
+
+/// A descriptor to read from. Reading may take long and is done beside, so that a submission can be given up meanwhile.
+struct Input(Arc<File>);
+
+impl Input {
+    fn new(descriptor: impl AsFd) -> Result<Self, u8> {
+        let own: io::Result<OwnedFd> = descriptor.as_fd().try_clone_to_owned();
+        own.map(|own| Self(Arc::new(own.into()))).map_err(|_| READ)
+    }
+
+    /// Some octets; `None` at the end.
+    async fn read(&mut self) -> Result<Option<Bytes>, u8> {
+        let file = Arc::clone(&self.0);
+        let read = tokio::task::spawn_blocking(move || read(&file)).await;
+        let octets = read.map_err(|_| READ)?.map_err(|_| READ)?;
+        Ok((!octets.is_empty()).then(|| octets.into()))
+    }
+}
+
+fn read(mut file: &File) -> io::Result<Vec<u8>> {
+    let mut octets = vec![0; READ_OCTETS];
+    loop {
+        match file.read(&mut octets) {
+            Ok(count) => {
+                octets.truncate(count);
+                return Ok(octets);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// What the spool's trouble is called.
+fn exit_code(error: &SpoolError) -> u8 {
+    match error {
+        SpoolError::Create { path, .. } => match first_part(path) {
+            "pid" => PID,
+            "mess" => MESS,
+            "intd" => INTD,
+            "todo" => TODO,
+            _ => QUEUE,
+        },
+        _ => WRITE,
+    }
+}
+
+/// The directory of the queue that a path is in.
+fn first_part(path: &Path) -> &str {
+    match path.components().next() {
+        Some(Component::Normal(part)) => part.to_str().unwrap_or_default(),
+        _ => "",
+    }
+}

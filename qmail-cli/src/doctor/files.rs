@@ -1,0 +1,109 @@
+//! Files that were made of others and are older than these; owners and modes; aliases that must be there.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use super::{Findings, World};
+use crate::install::{self, Target};
+
+/// What is made of what, below the home, and by which program.
+const MADE: [(&str, &str, &str); 2] = [
+    (
+        "control/morercpthosts.cdb",
+        "control/morercpthosts",
+        "qmail-newmrh",
+    ),
+    ("users/cdb", "users/assign", "qmail-newu"),
+];
+
+/// The aliases that every host must have (RFC 2142).
+const ALIASES: [&str; 3] = ["postmaster", "mailer-daemon", "root"];
+
+pub(super) fn check(world: &World<'_>, findings: &mut Findings) {
+    let home = world.home.path();
+    for (made, source, program) in MADE {
+        match (changed(&home.join(made)), changed(&home.join(source))) {
+            (Some(made_at), Some(source_at)) if made_at < source_at => findings.error(
+                format!("{made} is older than {source}: the changes do not count yet"),
+                format!("run {program}"),
+            ),
+            (Some(_), None) => findings.warning(
+                format!("there is {made}, but no {source}"),
+                format!("remove it, or write {source} and run {program}"),
+            ),
+            _ => {}
+        }
+    }
+    exposed(world, findings);
+    classic(world, findings);
+}
+
+fn changed(path: &Path) -> Option<SystemTime> {
+    fs::metadata(path).ok()?.modified().ok()
+}
+
+/// What others could change, or secrets that others could read.
+fn exposed(world: &World<'_>, findings: &mut Findings) {
+    for directory in ["", "control", "users", "alias", "bin"] {
+        let path = world.home.path().join(directory);
+        let Ok(found) = fs::metadata(&path) else {
+            continue;
+        };
+        if found.mode() & 0o002 != 0 {
+            findings.error(
+                format!("everybody may write {}", path.display()),
+                format!("chmod o-w {}", path.display()),
+            );
+        }
+    }
+    let passwords = world.home.passwords();
+    if fs::metadata(&passwords).is_ok_and(|found| found.mode() & 0o007 != 0) {
+        findings.error(
+            format!("everybody may read {}", passwords.display()),
+            format!("chmod o= {}", passwords.display()),
+        );
+    }
+}
+
+/// What a classic installation must have. A home of `qmail serve` has no `bin`.
+fn classic(world: &World<'_>, findings: &mut Findings) {
+    let home = world.home.path();
+    if !home.join("bin").is_dir() {
+        return;
+    }
+    for name in ALIASES {
+        let file = home.join("alias").join(format!(".qmail-{name}"));
+        if !file.exists() {
+            findings.warning(
+                format!(
+                    "there is no {}: mail for {name} bounces unless a user has that name",
+                    file.display()
+                ),
+                format!(
+                    "write an address into it, or run `qmail install --home {}`",
+                    home.display()
+                ),
+            );
+        }
+    }
+    let target = Target {
+        root: PathBuf::from("/"),
+        home: home.to_owned(),
+        program: PathBuf::new(),
+        replace: false,
+        setuid_queue: false,
+    };
+    match install::tree_steps(&target) {
+        Ok(steps) => {
+            for step in steps {
+                findings.error(
+                    format!("the tree is not as it should be: one would have to {step}"),
+                    format!("run `qmail install --home {}` as root", home.display()),
+                );
+            }
+        }
+        Err(error) => findings.error(error.to_string(), "look at it as root"),
+    }
+}

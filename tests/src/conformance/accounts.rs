@@ -1,0 +1,121 @@
+//! The users that a qmail system has, for cases that need them on a machine that has none: shown to the programs of one case by
+//! files of their own in the place of `/etc/passwd` and `/etc/group`.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+/// Uid and gid of a user: of this machine, or one that a case can be shown.
+pub(crate) fn find(name: &str) -> Option<(u32, u32)> {
+    of_the_machine(name).or_else(|| {
+        let known = USERS.iter().find(|user| user.name == name)?;
+        Some((known.uid, known.gid))
+    })
+}
+
+/// Uid and gid of a user in `/etc/passwd`.
+pub(crate) fn of_the_machine(name: &str) -> Option<(u32, u32)> {
+    let passwd = fs::read("/etc/passwd").ok()?;
+    passwd.split(|&octet| octet == b'\n').find_map(|line| {
+        let fields: Vec<_> = line.split(|&octet| octet == b':').collect();
+        let number = |at: usize| std::str::from_utf8(fields.get(at)?).ok()?.parse().ok();
+        (fields.first() == Some(&name.as_bytes())).then_some((number(2)?, number(3)?))
+    })
+}
+
+/// Writes what the machine has, and those of [`USERS`] that it lacks. Their home is the home of the mail system; the alias
+/// user's is in it.
+pub(crate) fn write(passwd: &Path, group: &Path, home: &Path) -> io::Result<()> {
+    let mut users = fs::read_to_string("/etc/passwd")?;
+    let mut groups = fs::read_to_string("/etc/group")?;
+    let home = home.display();
+    for user in USERS
+        .iter()
+        .filter(|user| of_the_machine(user.name).is_none())
+    {
+        let User { name, uid, gid } = user;
+        let directory = if *name == "alias" { "/alias" } else { "" };
+        users.push_str(&format!(
+            "{name}:x:{uid}:{gid}::{home}{directory}:/bin/false\n"
+        ));
+    }
+    groups.push_str(&format!("qmail:x:{QMAIL}:\nnofiles:x:{NOFILES}:\n"));
+    fs::write(passwd, users)?;
+    fs::write(group, groups)
+}
+
+struct User {
+    name: &'static str,
+    uid: u32,
+    gid: u32,
+}
+
+const NOFILES: u32 = 7790;
+const QMAIL: u32 = 7791;
+
+/// Numbers that no case has a use for.
+const USERS: &[User] = &[
+    User {
+        name: "alias",
+        uid: 7792,
+        gid: NOFILES,
+    },
+    User {
+        name: "qmaild",
+        uid: 7793,
+        gid: NOFILES,
+    },
+    User {
+        name: "qmaill",
+        uid: 7794,
+        gid: NOFILES,
+    },
+    User {
+        name: "qmailp",
+        uid: 7795,
+        gid: NOFILES,
+    },
+    User {
+        name: "qmailq",
+        uid: 7796,
+        gid: QMAIL,
+    },
+    User {
+        name: "qmailr",
+        uid: 7797,
+        gid: QMAIL,
+    },
+    User {
+        name: "qmails",
+        uid: 7798,
+        gid: QMAIL,
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn knows_root_the_classic_users_and_no_stranger() {
+        assert_eq!(find("root"), Some((0, 0)));
+        assert!(find("qmailq").is_some());
+        assert_eq!(find("no-such-user-here"), None);
+        assert_eq!(find(""), None);
+    }
+
+    #[test]
+    fn what_is_written_has_all_users_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let (passwd, group) = (directory.path().join("p"), directory.path().join("g"));
+        write(&passwd, &group, Path::new("/q")).unwrap();
+        let users = fs::read_to_string(passwd).unwrap();
+        for user in USERS {
+            let lines = users
+                .lines()
+                .filter(|line| line.starts_with(&format!("{}:", user.name)));
+            assert_eq!(lines.count(), 1, "{}", user.name);
+        }
+        assert!(fs::read_to_string(group).unwrap().contains("\nqmail:x:"));
+    }
+}
