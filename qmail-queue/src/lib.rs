@@ -19,7 +19,7 @@ pub use clock::{Clock, ManualClock, Now, SystemClock};
 pub use disk::{Choices, SimDisk, Trouble};
 pub use disk::{Disk, DiskFile, RealDisk, Stat};
 pub use engine::{Config, Counts, ENVELOPES_OCTETS_MAX, Engine, Parts, Queue, TROUBLE_WAIT};
-pub use inspect::count_messages;
+pub use inspect::{count_journal_messages, count_messages};
 pub use intake::Intake;
 pub use log::{Log, LogEvent, Masked, NoLog, Value, Verdict};
 pub use scheduler::{

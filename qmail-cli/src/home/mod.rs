@@ -4,6 +4,7 @@ mod controls;
 mod create;
 mod directory;
 mod extra;
+mod spool_kind;
 
 use std::path::{Path, PathBuf};
 
@@ -15,6 +16,7 @@ pub(crate) use controls::{
 pub(crate) use create::{CreateError, FirstUser, create_controls, create_users};
 pub(crate) use directory::ControlError;
 pub(crate) use extra::extra_recipients;
+pub(crate) use spool_kind::SpoolKind;
 
 /// Where a home is when nobody says otherwise.
 const DEFAULT: &str = "/var/qmail";
@@ -79,5 +81,10 @@ impl Home {
 
     pub(crate) fn queue(&self) -> PathBuf {
         self.path.join("queue")
+    }
+
+    /// The journal, where the queue is one.
+    pub(crate) fn journal(&self) -> PathBuf {
+        self.queue().join("journal")
     }
 }

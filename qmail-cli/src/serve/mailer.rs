@@ -13,7 +13,8 @@ use qmail_deliver::{
 };
 use qmail_queue::split::Trigger;
 use qmail_queue::{
-    Engine, Intake, MemorySpool, Parts, Queue, SplitSpool, Spool, SystemClock, Workers,
+    Engine, Intake, JournalSpool, MemorySpool, Parts, Queue, SplitSpool, Spool, SystemClock,
+    Workers,
 };
 use qmail_smtp::client::Timeouts;
 use rand::TryRng as _;
@@ -23,8 +24,8 @@ use tokio::time::timeout;
 
 use super::report::Reporter;
 use super::settings::limits;
-use super::{Options, SpoolKind, StartError};
-use crate::home::Controls;
+use super::{Options, StartError};
+use crate::home::{Controls, SpoolKind};
 use crate::policy::own_addresses;
 
 /// Threads that work on the queue's files: they wait for the disk more than they compute.
@@ -62,7 +63,12 @@ impl Mailer {
         reporter: &Reporter,
     ) -> Result<Self, StartError> {
         let queue = options.home.queue();
-        let (spool, trigger): (Arc<dyn Spool>, _) = match options.spool {
+        let (spool, trigger): (Arc<dyn Spool>, _) = match options.spool_kind()? {
+            SpoolKind::Journal => {
+                let workers = Workers::threads(DISK_THREADS)?;
+                let journal = options.home.journal();
+                (Arc::new(JournalSpool::open(journal, workers)?), None)
+            }
             SpoolKind::Split => {
                 let workers = Workers::threads(DISK_THREADS)?;
                 (

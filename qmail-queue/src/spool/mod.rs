@@ -10,8 +10,9 @@
 //! | gone | [`Spool::remove`], from incoming or routed | |
 
 mod content;
+mod directory;
 mod gather;
-mod journal;
+pub(crate) mod journal;
 mod memory;
 pub mod split;
 

@@ -5,6 +5,7 @@
 //! short, or as after it; all steps before that had said yes.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use futures::executor::block_on;
 use qmail_core::{Address, Envelope, Origin};
@@ -44,7 +45,7 @@ enum Step {
 use Step::*;
 
 /// Message 0 stays to the end, and is moved and kept by snapshots; the others come and go. The texts of 2 and 9 are files.
-fn life() -> Vec<Step> {
+fn life_steps() -> Vec<Step> {
     let mut life = vec![
         Accept(0, 1),
         Route(0),
@@ -203,7 +204,7 @@ impl Life {
         let Ok(spool) = spool_on(&disk) else {
             return life;
         };
-        for step in super::crash::life() {
+        for step in life_steps() {
             let mut result = life.step(&spool, step).await;
             if result.is_err() && again && !disk.is_crashed() {
                 result = life.step(&spool, step).await;
@@ -416,17 +417,6 @@ fn counts() -> (u64, u64) {
     let life = block_on(Life::run(&[], false));
     assert_eq!(life.cut, None);
     block_on(life.check(&life.disk.after_crash(&mut Choices::every()))).unwrap();
-    if std::env::var_os("DBG").is_some() {
-        let i = spool_on(&life.disk).unwrap();
-        println!(
-            "{} ops {} targets segments {:?} {:?} list {:?}",
-            life.disk.operations(),
-            life.disk.sync_targets(),
-            i.inner.index().segments(),
-            i.inner.index().get(MessageId(1)),
-            life.disk.list(Path::new(""))
-        );
-    }
     (life.disk.operations(), life.disk.sync_targets())
 }
 

@@ -28,7 +28,7 @@ mod writer;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -240,6 +240,11 @@ impl Inner {
 }
 
 impl JournalSpool {
+    /// Number of accepted messages that are not removed.
+    pub fn count(&self) -> usize {
+        self.inner.index().len()
+    }
+
     /// Runs a task that blocks.
     fn run<R: Send + 'static>(
         &self,
@@ -476,6 +481,12 @@ impl Spool for JournalSpool {
     }
 }
 
+/// Number of messages in a journal, for a look from outside. Writes nothing.
+pub(crate) fn count(disk: &dyn Disk) -> Result<u64, SpoolError> {
+    let replayed = replay::replay(disk, &mut |_, _| {})?;
+    Ok(replayed.index.len() as u64)
+}
+
 fn as_found(id: MessageId, message: &Message) -> Found {
     let Some(routed) = &message.routed else {
         return Found::Incoming(id);
@@ -551,14 +562,5 @@ fn meaningless(stored: Stored, error: format::FormatError) -> SpoolError {
     SpoolError::Damaged {
         path: segment::path(stored.place.segment),
         reason: format!("the record at octet {}: {error}", stored.place.offset),
-    }
-}
-
-/// The directory that holds a path, for syncing a new name in it.
-fn parent(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        // A relative path of one part.
-        _ => Path::new("."),
     }
 }

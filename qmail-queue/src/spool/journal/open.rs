@@ -8,17 +8,20 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use rustix::fd::OwnedFd;
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
+use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::record::Place;
 use super::replay::{Replayed, replay};
 use super::segment::{DAMAGED, LOCK, TEXTS, text_path};
 use super::writer::Writer;
-use super::{Inner, JournalConfig, JournalSpool, parent};
+use super::{Inner, JournalConfig, JournalSpool};
 use crate::spool::gather::Gather;
-use crate::spool::{MessageId, SpoolError};
+use crate::spool::{MessageId, SpoolError, directory};
 use crate::{Disk, RealDisk, Workers};
+
+/// Mail is nobody's business but its owner's.
+const DIRECTORY_MODE: u32 = 0o700;
 
 /// How old a text is that no draft can be writing any more: qmail-send's 36 hours.
 const STALE: Duration = Duration::from_secs(129_600);
@@ -34,13 +37,9 @@ impl JournalSpool {
     ///
     /// What the system says.
     pub fn create(root: impl AsRef<Path>) -> io::Result<()> {
-        let (root, here) = (root.as_ref(), rustix::fs::CWD);
-        if make_directory(here, root)? {
-            sync_directory(here, parent(root))?;
-        }
-        let journal = rustix::fs::openat(here, root, DIRECTORY_FLAGS, Mode::empty())?;
+        let journal = directory::make_root(root.as_ref(), DIRECTORY_MODE)?;
         for name in Self::DIRECTORIES {
-            make_directory(&journal, Path::new(name))?;
+            directory::make(&journal, Path::new(name), DIRECTORY_MODE)?;
         }
         Ok(rustix::fs::fsync(journal)?)
     }
@@ -219,26 +218,3 @@ fn lock(root: &Path) -> Result<OwnedFd, SpoolError> {
         }),
     }
 }
-
-/// `false` if it was there.
-fn make_directory(at: impl std::os::fd::AsFd, path: &Path) -> io::Result<bool> {
-    let mode = Mode::from_raw_mode(0o700);
-    match rustix::fs::mkdirat(&at, path, mode) {
-        // The umask took bits away.
-        Ok(()) => {
-            rustix::fs::chmodat(&at, path, mode, AtFlags::empty())?;
-            Ok(true)
-        }
-        Err(Errno::EXIST) => Ok(false),
-        Err(error) => Err(error.into()),
-    }
-}
-
-fn sync_directory(at: impl std::os::fd::AsFd, path: &Path) -> io::Result<()> {
-    let directory = rustix::fs::openat(at, path, DIRECTORY_FLAGS, Mode::empty())?;
-    Ok(rustix::fs::fsync(directory)?)
-}
-
-const DIRECTORY_FLAGS: OFlags = OFlags::RDONLY
-    .union(OFlags::DIRECTORY)
-    .union(OFlags::CLOEXEC);

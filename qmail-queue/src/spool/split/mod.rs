@@ -35,7 +35,7 @@ use async_trait::async_trait;
 use futures::channel::oneshot;
 use qmail_core::{Content, ReversePath};
 
-pub use tree::SendMutex;
+pub use tree::{SendMutex, create_locks};
 pub use trigger::Trigger;
 
 use self::accept::SplitDraft;
