@@ -51,13 +51,15 @@ fn run(call: &Call) -> ExitCode {
 
 fn count(home: &Home) -> ExitCode {
     let queue = home.queue();
-    let counted = if SpoolKind::of(&queue) == Some(SpoolKind::Journal) {
-        let disk = RealDisk::open(home.journal());
-        disk.map_err(told)
-            .and_then(|disk| count_journal_messages(&disk).map_err(told))
-    } else {
-        let disk = RealDisk::open(&queue);
-        disk.and_then(|disk| count_messages(&disk)).map_err(told)
+    let counted = match SpoolKind::of(&queue) {
+        Some(SpoolKind::Journal) => RealDisk::open(home.journal())
+            .map_err(told)
+            .and_then(|disk| count_journal_messages(&disk).map_err(told)),
+        Some(_) => RealDisk::open(&queue)
+            .and_then(|disk| count_messages(&disk))
+            .map_err(told),
+        // One that is kept in memory has only its lock here.
+        None => RealDisk::open(&queue).map(|_| 0).map_err(told),
     };
     match counted {
         Ok(count) => {

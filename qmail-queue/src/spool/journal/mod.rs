@@ -82,7 +82,7 @@ pub struct JournalSpool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct JournalConfig {
     /// Size of a segment in octets: 64 MiB. A record that is larger has a segment of its own; where the disk has no room for a
-    /// whole one, an eighth or a sixty-fourth is tried.
+    /// whole one, less is tried, down to 16 KiB.
     pub segment_octets: u64,
     /// Longest text in octets that is kept in the log: 256 KiB. A draft takes as much memory; a longer text has a file of its
     /// own.

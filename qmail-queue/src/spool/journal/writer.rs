@@ -38,8 +38,8 @@ const BATCH_OCTETS_MAX: usize = 8 << 20;
 /// Mail is nobody's business but its owner's.
 const SEGMENT_MODE: u32 = 0o600;
 
-/// Where a disk is too full for a whole segment, these parts of one are tried.
-const SMALLER: [u64; 3] = [1, 8, 64];
+/// Where a disk is too full for a whole segment, ever smaller parts of one are tried.
+const SMALLER: [u64; 5] = [1, 8, 64, 512, 4096];
 
 /// Names that are tried for a new segment.
 const TRIES: usize = 9;
@@ -332,7 +332,7 @@ impl Writer {
             Err(source) => {
                 inner.remove_segment(number);
                 let path = path(number);
-                Err(SpoolError::Create { path, source })
+                Err(SpoolError::Write { path, source })
             }
         }
     }
@@ -473,6 +473,6 @@ impl Writer {
 fn is_full(error: &io::Error) -> bool {
     matches!(
         error.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
     )
 }
