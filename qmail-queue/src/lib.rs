@@ -2,6 +2,7 @@
 //! deliveries.
 #![forbid(unsafe_code)]
 
+pub mod analog;
 mod clock;
 mod disk;
 mod engine;
@@ -19,7 +20,10 @@ pub use clock::{Clock, ManualClock, Now, SystemClock};
 pub use disk::{Choices, SimDisk, Trouble};
 pub use disk::{Disk, DiskFile, RealDisk, Stat};
 pub use engine::{Config, Counts, ENVELOPES_OCTETS_MAX, Engine, Parts, Queue, TROUBLE_WAIT};
-pub use inspect::{count_journal_messages, count_messages};
+pub use inspect::{
+    Listed, ListedRecipient, Listing, Names, count_journal_messages, count_messages, count_names,
+    write_qread,
+};
 pub use intake::Intake;
 pub use log::{Log, LogEvent, Masked, NoLog, Value, Verdict};
 pub use scheduler::{

@@ -11,7 +11,10 @@
 //! | concurrencydestination | number, 20 | most remote deliveries at a time to one destination |
 //! | remotetls | `off`, `opportunistic`, `required` or `verified`; `opportunistic` | TLS to other hosts, see `TlsPolicy` |
 //! | timeoutpop3d | number, 1200 | seconds that a POP3 client may be idle |
+//! | loghash | number, 0 | 1 logs the SHA-256 of each message that comes in |
 //! | queueextra | list, none | addresses that get every message besides its own recipients |
+//!
+//! Those about how SMTP clients come in stand in [`entrance`](super::entrance).
 //!
 //! A file that cannot be read, or says what cannot be, stops the start.
 
@@ -27,6 +30,7 @@ use qmail_deliver::TlsPolicy;
 
 use super::Home;
 use super::directory::{ControlError, Directory};
+use super::entrance::EntranceControls;
 use super::extra::extra_recipients;
 use crate::serve::Networks;
 
@@ -50,6 +54,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(60);
 pub(crate) struct Controls {
     /// SMTP in.
     pub(crate) smtp: SmtpControls,
+    /// How SMTP clients come in.
+    pub(crate) entrance: EntranceControls,
     /// POP3.
     pub(crate) pop3: Pop3Controls,
     /// The queue.
@@ -119,6 +125,8 @@ pub(crate) struct QueueControls {
     pub(crate) double_bounce_to: Bytes,
     /// doublebouncehost.
     pub(crate) double_bounce_host: Bytes,
+    /// loghash is not 0.
+    pub(crate) log_hashes: bool,
     /// queueextra.
     pub(crate) extra_recipients: Vec<Address>,
 }
@@ -151,6 +159,7 @@ impl Controls {
             reader.named("locals")?;
         }
         let smtp = SmtpControls::read(&mut reader)?;
+        let entrance = EntranceControls::read(&mut reader.directory)?;
         let per_address = smtp.sessions_per_address_max;
         let pop3 = Pop3Controls {
             hostname: reader.called("me")?,
@@ -180,11 +189,13 @@ impl Controls {
                 .line("doublebounceto")?
                 .unwrap_or_else(|| Bytes::from_static(b"postmaster")),
             double_bounce_host: reader.called("doublebouncehost")?,
+            log_hashes: reader.directory.integer("loghash")?.unwrap_or(0) > 0,
             extra_recipients: extra_recipients(home)?,
         };
         let remote = RemoteControls::read_from(&mut reader)?;
         Ok(Self {
             smtp,
+            entrance,
             pop3,
             queue,
             remote,
@@ -337,8 +348,21 @@ impl Directory {
         Ok(usize::try_from(count.min(CONCURRENCY_MAX)).unwrap_or(usize::MAX))
     }
 
+    /// Whether: 0 or 1.
+    pub(super) fn flag(&mut self, name: &str) -> Result<bool, ControlError> {
+        match self.integer(name)? {
+            None | Some(0) => Ok(false),
+            Some(1) => Ok(true),
+            Some(value) => Err(ControlError::Bad {
+                path: self.path(name),
+                value: value.to_string(),
+                remedy: "write 1 for yes, or 0 for no",
+            }),
+        }
+    }
+
     /// How long to wait.
-    fn seconds(&mut self, name: &str) -> Result<Option<Duration>, ControlError> {
+    pub(super) fn seconds(&mut self, name: &str) -> Result<Option<Duration>, ControlError> {
         let seconds = self.integer(name)?;
         Ok(seconds.map(|seconds| Duration::from_secs(seconds.clamp(1, TIMEOUT_MAX))))
     }
@@ -362,7 +386,7 @@ fn tls_policy(directory: &Directory) -> Result<TlsPolicy, ControlError> {
     }
 }
 
-fn networks(directory: &Directory, name: &str) -> Result<Networks, ControlError> {
+pub(super) fn networks(directory: &Directory, name: &str) -> Result<Networks, ControlError> {
     let file = directory.file(name)?.unwrap_or_default();
     let lines = qmail_core::control::list(&file).map(|line| line.octets);
     Networks::parse(lines).map_err(|line| ControlError::Bad {

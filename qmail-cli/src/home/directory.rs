@@ -83,7 +83,7 @@ impl Directory {
     }
 
     /// The whole file, whatever it holds.
-    fn octets(&self, name: &str) -> Result<Option<Vec<u8>>, ControlError> {
+    pub(super) fn octets(&self, name: &str) -> Result<Option<Vec<u8>>, ControlError> {
         let path = self.path(name);
         let mut octets = Vec::new();
         let read = File::open(&path)

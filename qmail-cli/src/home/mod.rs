@@ -1,8 +1,10 @@
 //! The home of a mail system: `control/`, `users/`, `queue/` and more below one directory.
 
+mod catalog;
 mod controls;
 mod create;
 mod directory;
+mod entrance;
 mod extra;
 mod spool_kind;
 
@@ -10,11 +12,15 @@ use std::path::{Path, PathBuf};
 
 use crate::privilege::is_setuid;
 
+pub(crate) use catalog::{
+    CLASSIC as CLASSIC_CONTROLS, ControlFile, ControlKind, Fallback, OWN as OWN_CONTROLS,
+};
 pub(crate) use controls::{
     Controls, Pop3Controls, QueueControls, ReceiverControls, RemoteControls, SmtpControls,
 };
 pub(crate) use create::{CreateError, FirstUser, create_controls, create_users};
 pub(crate) use directory::ControlError;
+pub(crate) use entrance::{EntranceControls, server_tls};
 pub(crate) use extra::extra_recipients;
 pub(crate) use spool_kind::SpoolKind;
 

@@ -72,7 +72,7 @@ impl Mailer {
             SpoolKind::Split => {
                 let workers = Workers::threads(DISK_THREADS)?;
                 (
-                    Arc::new(SplitSpool::open(&queue, workers)?),
+                    Arc::new(SplitSpool::open(&queue, workers)?.keeping_spares()),
                     Some(Trigger::open(&queue)?),
                 )
             }
@@ -211,6 +211,7 @@ fn engine_config(
     };
     config.pid = pid;
     config.uid = uid;
+    config.log_hashes = queue.log_hashes;
     config.extra_recipients = queue.extra_recipients.clone();
     Ok(config)
 }

@@ -4,6 +4,7 @@
 //! exchanged as a whole when the control files are read again, and in the queue. A session that fails takes nobody with it.
 
 mod accounts;
+mod entrance;
 mod gate;
 mod listen;
 mod mailer;
@@ -32,6 +33,12 @@ pub(crate) struct Options {
     pub(crate) home: Home,
     /// Where to take mail; may be empty.
     pub(crate) smtp: Vec<SocketAddr>,
+    /// Where to take mail of users who log in; may be empty.
+    pub(crate) submission: Vec<SocketAddr>,
+    /// The same, encrypted from the start; may be empty.
+    pub(crate) submissions: Vec<SocketAddr>,
+    /// Where to take mail by LMTP; may be empty.
+    pub(crate) lmtp: Vec<SocketAddr>,
     /// Where to give mail out; may be empty.
     pub(crate) pop3: Vec<SocketAddr>,
     /// Whether queued mail is delivered.
@@ -61,6 +68,16 @@ impl Options {
                 wanted: wanted.name(),
             }),
             (wanted, there) => Ok(wanted.or(there).unwrap_or(SpoolKind::Journal)),
+        }
+    }
+
+    /// The listeners of one kind.
+    fn addresses(&self, door: smtp::Door) -> &[SocketAddr] {
+        match door {
+            smtp::Door::Mx => &self.smtp,
+            smtp::Door::Submission => &self.submission,
+            smtp::Door::Submissions => &self.submissions,
+            smtp::Door::Lmtp => &self.lmtp,
         }
     }
 }

@@ -53,6 +53,8 @@ pub(crate) enum StartError {
         source: io::Error,
         remedy: &'static str,
     },
+    #[error("cannot listen for smtps without {}: put the certificate and key of this host there", path.display())]
+    NoCertificate { path: PathBuf },
     #[error("cannot make the Maildir {}: {source}; check the path given with --mailbox", path.display())]
     Mailbox { path: PathBuf, source: io::Error },
     #[error("cannot use {}: {source}; does this user own it?", path.display())]
@@ -249,14 +251,14 @@ impl Announcer {
             "qmail: mail for {address} is kept in {}",
             user.maildir.display()
         );
-        if let Some(smtp) = system.smtp().first() {
+        if let Some(smtp) = system.smtp() {
             let _ = write!(
                 words,
                 "\nqmail: send a message:\n  \
                  printf 'Subject: hello\\n\\nIt works.\\n' | curl -sS --crlf --mail-from {address} --mail-rcpt {address} -T - smtp://{smtp}"
             );
         }
-        if let Some(pop3) = system.pop3().first() {
+        if let Some(pop3) = system.pop3() {
             let _ = write!(
                 words,
                 "\nqmail: read it:\n  curl -sS -u {address}:{} pop3://{pop3}/1",

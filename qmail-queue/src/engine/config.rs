@@ -70,6 +70,9 @@ pub struct Config {
     /// Recipients that every message gets besides its own, bounces too
     /// ([`Intake::with_extra_recipients`](crate::Intake::with_extra_recipients)). Default: none.
     pub extra_recipients: Vec<Address>,
+    /// Logs the SHA-256 of the text of each message that comes in ([`LogEvent::MessageHash`](crate::LogEvent::MessageHash)). It
+    /// is read once more for that, before anything else is done. Default: no.
+    pub log_hashes: bool,
 }
 
 impl Config {
@@ -89,6 +92,7 @@ impl Config {
             pid: 0,
             uid: 0,
             extra_recipients: Vec::new(),
+            log_hashes: false,
         })
     }
 }

@@ -49,14 +49,12 @@ pub use config::{Config, Parts};
 pub use handle::{Counts, ENVELOPES_OCTETS_MAX, Queue};
 
 use crate::intake::Intake;
-use crate::{
-    Attempt, Channel, Incoming, LogEvent, MessageId, Now, PassId, Recipient, Scheduler, SpoolError,
-};
+use crate::{Attempt, Channel, LogEvent, MessageId, Now, PassId, Recipient, Scheduler, SpoolError};
 use attempt::{Fresh, NotOpened, Opened, Pass, Reported};
 use bounce::{Finish, Finished};
 use first::FirstTries;
 use handle::{Arrival, Shared};
-use preprocess::{Routing, Workload};
+use preprocess::{Looked, Routing, Workload};
 use record::Record;
 use recover::Look;
 use unrouted::Unrouted;
@@ -143,7 +141,7 @@ impl World {
 /// Something that went on has ended.
 enum Event {
     Looked(Result<Vec<MessageId>, SpoolError>),
-    EnvelopeRead(MessageId, Result<Incoming, SpoolError>),
+    EnvelopeRead(MessageId, Result<Looked, SpoolError>),
     Routed(Routing, Result<(), SpoolError>),
     Opened(Attempt, Result<Opened, NotOpened>),
     Read(PassId, Result<Vec<Recipient>, SpoolError>),

@@ -3,12 +3,13 @@
 use std::io;
 use std::sync::Arc;
 
-use qmail_core::bounce;
 use qmail_core::route::Route;
+use qmail_core::{Content, bounce};
+use sha2::{Digest as _, Sha256};
 
 use super::attempt::Fresh;
 use super::handle::{Arrival, envelope_octets};
-use super::{Again, Engine, Event, FRESH_RECIPIENTS_MAX, TROUBLE_WAIT};
+use super::{Again, Engine, Event, FRESH_RECIPIENTS_MAX, TROUBLE_WAIT, World};
 use crate::{Channel, Incoming, LogEvent, MessageId, Routed, SpoolError};
 
 /// Most messages that are being routed at once: enough for them to share their syncs.
@@ -45,6 +46,13 @@ impl Workload {
     }
 }
 
+/// What is known of a message before it is routed.
+pub(super) struct Looked {
+    incoming: Incoming,
+    /// SHA-256 of its text, if that is wanted.
+    hash: Option<[u8; 32]>,
+}
+
 /// A message that is being routed.
 pub(super) struct Routing {
     id: MessageId,
@@ -63,7 +71,17 @@ impl Engine {
             match self.arrivals.pop_front() {
                 Some(Arrival::Known(id, incoming)) => {
                     let octets = envelope_octets(&incoming.envelope);
-                    self.sort(id, *incoming, octets, true);
+                    if self.world.config.log_hashes {
+                        // Its text must be read before anything can happen to it.
+                        self.shared.release(octets);
+                        self.arrivals.push_front(Arrival::Id(id));
+                    } else {
+                        let looked = Looked {
+                            incoming: *incoming,
+                            hash: None,
+                        };
+                        self.sort(id, looked, octets, true);
+                    }
                 }
                 Some(Arrival::Id(id)) if self.workload.reading < READING_MAX => {
                     self.read_envelope(id);
@@ -77,24 +95,25 @@ impl Engine {
     fn read_envelope(&mut self, id: MessageId) {
         self.workload.reading += 1;
         let world = Arc::clone(&self.world);
-        self.start(async move { Event::EnvelopeRead(id, world.parts.spool.incoming(id).await) });
+        self.start(async move { Event::EnvelopeRead(id, read(&world, id).await) });
     }
 
-    pub(super) fn handle_envelope(&mut self, id: MessageId, read: Result<Incoming, SpoolError>) {
+    pub(super) fn handle_envelope(&mut self, id: MessageId, read: Result<Looked, SpoolError>) {
         self.workload.reading -= 1;
         match read {
             // After a stop nothing is begun.
             Ok(_) if self.stopping => {}
-            Ok(incoming) => {
-                let octets = envelope_octets(&incoming.envelope);
-                self.sort(id, incoming, octets, false);
+            Ok(looked) => {
+                let octets = envelope_octets(&looked.incoming.envelope);
+                self.sort(id, looked, octets, false);
             }
             Err(error) => self.handle_unroutable(id, &error),
         }
     }
 
     /// Decides where the recipients go, and what is done first.
-    fn sort(&mut self, id: MessageId, incoming: Incoming, octets: usize, told: bool) {
+    fn sort(&mut self, id: MessageId, looked: Looked, octets: usize, told: bool) {
+        let Looked { incoming, hash } = looked;
         self.log(&LogEvent::NewMessage { id });
         self.log(&LogEvent::MessageInfo {
             id,
@@ -103,6 +122,9 @@ impl Engine {
             qp: incoming.pid,
             uid: incoming.uid,
         });
+        if let Some(sha256) = &hash {
+            self.log(&LogEvent::MessageHash { id, sha256 });
+        }
         let mut routed = Routed {
             sender: incoming.envelope.sender,
             local: Vec::new(),
@@ -177,6 +199,30 @@ impl Engine {
             }
         }
     }
+}
+
+async fn read(world: &World, id: MessageId) -> Result<Looked, SpoolError> {
+    let spool = &*world.parts.spool;
+    let incoming = spool.incoming(id).await?;
+    let hash = if world.config.log_hashes {
+        Some(hash(&*spool.content(id).await?, id).await?)
+    } else {
+        None
+    };
+    Ok(Looked { incoming, hash })
+}
+
+async fn hash(content: &dyn Content, id: MessageId) -> Result<[u8; 32], SpoolError> {
+    let failed = |source| SpoolError::Read {
+        path: format!("the text of message {id}").into(),
+        source,
+    };
+    let mut hasher = Sha256::new();
+    let mut body = content.open().await.map_err(failed)?;
+    while let Some(chunk) = body.next().await.map_err(failed)? {
+        hasher.update(&chunk);
+    }
+    Ok(hasher.finalize().into())
 }
 
 impl Routing {

@@ -39,6 +39,13 @@ pub enum LogEvent<'a> {
         /// User who brought it.
         uid: u32,
     },
+    /// What tells the text of a new message from every other: a program in a dot-qmail file that reads it sees the same octets.
+    MessageHash {
+        /// Which.
+        id: MessageId,
+        /// SHA-256 of its text, the queue's Received field included (FIPS 180-4).
+        sha256: &'a [u8; 32],
+    },
     /// A delivery attempt to one recipient begins.
     DeliveryStarted {
         /// Counts from 1 in each process.
@@ -192,6 +199,7 @@ impl LogEvent<'_> {
         match self {
             Self::NewMessage { .. } => "new_message",
             Self::MessageInfo { .. } => "message_info",
+            Self::MessageHash { .. } => "message_hash",
             Self::DeliveryStarted { .. } => "delivery_started",
             Self::DeliveryEnded { .. } => "delivery_ended",
             Self::ReportMangled { .. } => "report_mangled",
@@ -240,6 +248,10 @@ impl LogEvent<'_> {
                 tell("sender", Value::Octets(sender.as_bytes()));
                 tell("qp", Value::Number(qp.into()));
                 tell("uid", Value::Number(uid.into()));
+            }
+            Self::MessageHash { id, sha256 } => {
+                tell("message", Value::Number(id.0));
+                tell("sha256", Value::Shown(&Hex(sha256)));
             }
             Self::DeliveryStarted {
                 delivery,
@@ -323,6 +335,9 @@ impl fmt::Display for LogEvent<'_> {
                     f,
                     "info msg {id}: bytes {octets} from <{sender}> qp {qp} uid {uid}"
                 )
+            }
+            Self::MessageHash { id, sha256 } => {
+                write!(f, "hash msg {id}: sha256 {}", Hex(sha256))
             }
             Self::DeliveryStarted {
                 delivery,
@@ -411,6 +426,15 @@ impl fmt::Display for LogEvent<'_> {
     }
 }
 
+/// Octets as two hexadecimal digits each.
+struct Hex<'a>(&'a [u8]);
+
+impl fmt::Display for Hex<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|octet| write!(f, "{octet:02x}"))
+    }
+}
+
 /// An error with its causes, on one line.
 struct Chain<'a>(&'a dyn std::error::Error);
 
@@ -460,6 +484,10 @@ mod tests {
                 sender,
                 qp: 5,
                 uid: 6,
+            },
+            LogEvent::MessageHash {
+                id,
+                sha256: &[0xa5; 32],
             },
             LogEvent::DeliveryStarted {
                 delivery: 1,
@@ -516,6 +544,8 @@ mod tests {
             new_message message=49
         info msg 49: bytes 1234 from <s_s@x> qp 5 uid 6
             message_info message=49 octets=1234 sender="s s@x" qp=5 uid=6
+        hash msg 49: sha256 a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5
+            message_hash message=49 sha256="a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5"
         starting delivery 1: msg 49 to remote caf__100_@x/
             delivery_started delivery=1 message=49 channel="remote" recipient="caf� 100%@x\n"
         delivery 1: success: 

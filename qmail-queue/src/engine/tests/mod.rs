@@ -6,5 +6,6 @@ mod deliveries;
 mod disk;
 mod faults;
 mod life;
+mod record;
 mod trouble;
 mod world;

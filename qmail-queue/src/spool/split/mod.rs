@@ -19,6 +19,7 @@ pub mod format;
 pub mod layout;
 mod route;
 mod scan;
+mod spares;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -42,6 +43,7 @@ use self::accept::SplitDraft;
 use self::commit::Committer;
 use self::format::{FormatError, ReadError};
 use self::layout::Directory;
+use self::spares::Spares;
 use super::content;
 use super::{
     Channel, Entry, Found, Incoming, MessageId, Position, Recipient, Routed, Settled, Spool,
@@ -76,6 +78,7 @@ struct Inner {
     disk: Arc<dyn Disk>,
     workers: Workers,
     committer: Committer,
+    spares: Spares,
     births: AtomicU64,
     /// A sync of `bounce` has failed: a name that seems to be gone may come back.
     bounce_in_doubt: AtomicBool,
@@ -85,6 +88,12 @@ impl Inner {
     /// Tells newborn files of one process and second apart.
     fn next_birth(&self) -> u64 {
         self.births.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.spares.clear(&*self.disk);
     }
 }
 
@@ -129,12 +138,25 @@ impl SplitSpool {
         Self {
             inner: Arc::new(Inner {
                 committer: Committer::new(Arc::clone(&disk), &workers),
+                spares: Spares::default(),
                 disk,
                 workers,
                 births: AtomicU64::new(1),
                 bounce_in_doubt: AtomicBool::new(false),
             }),
         }
+    }
+
+    /// From now on the files of up to 512 small messages that were delivered at their first try are kept in `pid` and `intd`, and
+    /// written over by the next messages, instead of being removed and made again. They are removed when the last clone is dropped,
+    /// and at every [`Spool::clean_up`]; what a crash leaves of them, the latter sweeps up when it is old.
+    ///
+    /// Not for a queue whose message files others open to deliver from them, as the spawners of the classic programs do: a
+    /// process that they leave behind could read the next message in the file that it was given.
+    #[must_use]
+    pub fn keeping_spares(self) -> Self {
+        self.inner.spares.want();
+        self
     }
 
     /// Numbers of the messages that are accepted and not routed, in ascending order. After a [`Trigger`] was pulled, and every
@@ -166,7 +188,11 @@ impl SplitSpool {
     ///
     /// `pid` cannot be read, or a file in it not be removed.
     pub async fn sweep_newborn(&self, now: SystemTime) -> Result<(), SpoolError> {
-        self.run(move |inner| scan::sweep_pid(inner, now)).await
+        self.run(move |inner| {
+            inner.spares.clear(&*inner.disk);
+            scan::sweep_pid(inner, now)
+        })
+        .await
     }
 
     /// Runs a task that blocks.
