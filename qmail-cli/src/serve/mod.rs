@@ -10,7 +10,6 @@ mod listen;
 mod mailer;
 mod networks;
 mod pop3;
-mod report;
 mod settings;
 mod smtp;
 mod start;
@@ -22,8 +21,8 @@ use std::path::PathBuf;
 
 use crate::home::{Home, SpoolKind};
 
+pub(crate) use crate::report::LogFormat;
 pub(crate) use networks::Networks;
-pub(crate) use report::LogFormat;
 pub(crate) use settings::{Settings, smtp_config};
 pub(crate) use start::{StartError, run};
 

@@ -300,6 +300,7 @@ impl Life {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
 fn told(error: SpoolError) -> String {
     format!("{error:?}")
 }

@@ -325,7 +325,7 @@ impl<'a> Reading<'a> {
             && octets.len() < end as usize
         {
             self.damages.push(Damage {
-                path: path.clone(),
+                path,
                 reason: format!("it ends at octet {} instead of {end}", octets.len()),
             });
         }
