@@ -27,8 +27,8 @@ use tokio::sync::watch;
 
 use super::entrance::{Entrance, Visitor, look_at};
 use super::gate::Pass;
-use super::report::Reporter;
 use crate::policy::{Policy, Relaying};
+use crate::report::Reporter;
 use crate::tls::{ServerTls, Stream};
 
 /// Random octets in the nonce of a session.
