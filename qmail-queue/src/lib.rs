@@ -25,8 +25,8 @@ pub use engine::{
     TROUBLE_WAIT,
 };
 pub use inspect::{
-    Filter, Listed, ListedRecipient, Listing, Names, Pattern, SHOWN_RECIPIENTS_MAX, count_messages,
-    count_names, write_qread,
+    Filter, Listed, ListedRecipient, Listing, Names, Pattern, SHOWN_RECIPIENTS_MAX,
+    count_journal_messages, count_messages, count_names, write_qread,
 };
 pub use intake::Intake;
 pub use log::{Log, LogEvent, Masked, NoLog, Value, Verdict};
@@ -36,7 +36,8 @@ pub use scheduler::{
     is_dying, next_attempt,
 };
 pub use spool::{
-    Channel, Committed, Entry, Found, Incoming, MemorySpool, MessageId, Position, Recipient,
-    Routed, Settled, SplitSpool, Spool, SpoolDraft, SpoolError, split,
+    Channel, Committed, Entry, Found, Incoming, JournalConfig, JournalSpool, MemorySpool,
+    MessageId, Position, Recipient, Routed, Settled, SplitSpool, Spool, SpoolDraft, SpoolError,
+    split,
 };
 pub use workers::Workers;

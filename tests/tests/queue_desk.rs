@@ -172,8 +172,27 @@ fn a_queue_is_worked_on_while_it_runs_and_when_it_rests() {
 
 #[test]
 fn a_queue_in_memory_is_worked_on_as_well() {
+    work_on("memory");
+}
+
+#[test]
+fn a_journal_is_worked_on_as_well() {
+    let home = work_on("journal");
+    // Its server is gone, and the hold is not.
+    assert_eq!(listed(home.path(), &["--held"]).len(), 1);
+    let first = from(home.path(), "s1@*");
+    assert_eq!(
+        done(home.path(), &["release", &first]),
+        format!("{first}: released\n")
+    );
+    assert_eq!(done(home.path(), &["delete", "--all"]).lines().count(), 3);
+    assert_eq!(done(home.path(), &["count"]), "0\n");
+}
+
+/// Returns the home, in which nothing runs any more.
+fn work_on(spool: &str) -> tempfile::TempDir {
     let home = tempfile::tempdir().unwrap();
-    let server = start(home.path(), "memory");
+    let mut server = start(home.path(), spool);
     fill(&server);
     look_around(home.path());
     let second = from(home.path(), "s2@*");
@@ -182,16 +201,15 @@ fn a_queue_in_memory_is_worked_on_as_well() {
         format!("{second}: deleted for 1 recipient, its sender is told\n")
     );
     server.wait_for_line(&format!("bounce msg {second} qp "));
-    change_held(home.path());
-}
-
-fn change_held(home: &Path) {
-    let first = from(home, "s1@*");
+    let first = from(home.path(), "s1@*");
     assert_eq!(
-        done(home, &["hold", "--sender", "s1@*"]),
+        done(home.path(), &["hold", "--sender", "s1@*"]),
         format!("{first}: held\n")
     );
-    assert_eq!(listed(home, &["--held"]).len(), 1);
+    assert_eq!(listed(home.path(), &["--held"]).len(), 1);
+    server.signal(Signal::TERM);
+    assert!(server.wait().success());
+    home
 }
 
 #[test]

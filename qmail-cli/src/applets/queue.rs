@@ -10,11 +10,16 @@ use async_trait::async_trait;
 use clap::{Args, Parser, Subcommand};
 use qmail_core::route::Tables;
 use qmail_queue::split::SendMutex;
-use qmail_queue::{Filter, Intake, MessageId, Pattern, SplitSpool, Spool, SystemClock, Workers};
+use qmail_queue::{
+    Filter, Intake, MessageId, Pattern, RealDisk, SystemClock, Workers, count_journal_messages,
+    count_messages,
+};
 
 use crate::applet::{Applet, Call, Kind};
-use crate::home::{Home, ReceiverControls};
-use crate::queue_desk::{Frame, Request, Resting, Sink, Source, Verb, Watched, ask, perform};
+use crate::home::{Home, ReceiverControls, SpoolKind};
+use crate::queue_desk::{
+    Frame, Request, Resting, Sink, Source, Verb, Watched, ask, open_spool, perform,
+};
 use crate::{command_line, exit, stdio};
 
 pub(crate) const APPLET: Applet = Applet {
@@ -177,6 +182,10 @@ fn run(call: &Call) -> ExitCode {
         Err(words) => return exit::fatal("qmail queue", &words, exit::PERMANENT),
     };
     let home = Home::choose(arguments.home, None);
+    // Names can be counted without asking anybody; what is in memory cannot.
+    if request.verb == Verb::Count && !request.json && SpoolKind::of(&home.queue()).is_some() {
+        return count(&home);
+    }
     match ask(&home, &request, show) {
         Ok(Some(code)) => ExitCode::from(code),
         Ok(None) => work_here(&home, &request),
@@ -266,15 +275,15 @@ fn work_here(home: &Home, request: &Request) -> ExitCode {
 
 fn open(home: &Home) -> io::Result<Arc<dyn Source>> {
     let queue = home.queue();
-    let spool = SplitSpool::open(&queue, Workers::threads(4)?).map_err(io::Error::other)?;
-    let spool: Arc<dyn Spool> = Arc::new(spool);
+    let open = || open_spool(home, Workers::threads(4)?);
     let lock = match SendMutex::lock(&queue) {
         Ok(lock) => lock,
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-            return Ok(Arc::new(Watched { spool }));
+            return Ok(Arc::new(Watched { spool: open()? }));
         }
         Err(error) => return Err(error),
     };
+    let spool = open()?;
     let uid = rustix::process::getuid().as_raw();
     let clock = Arc::new(SystemClock::new()?);
     // Without control files only the names of virtual domains are not known.
@@ -294,6 +303,41 @@ fn open(home: &Home) -> io::Result<Arc<dyn Source>> {
         tables,
         _lock: Some(lock),
     }))
+}
+
+fn count(home: &Home) -> ExitCode {
+    let queue = home.queue();
+    let counted = match SpoolKind::of(&queue) {
+        Some(SpoolKind::Journal) => RealDisk::open(home.journal())
+            .map_err(told)
+            .and_then(|disk| count_journal_messages(&disk).map_err(told)),
+        Some(_) => RealDisk::open(&queue)
+            .and_then(|disk| count_messages(&disk))
+            .map_err(told),
+        // One that is kept in memory has only its lock here.
+        None => RealDisk::open(&queue).map(|_| 0).map_err(told),
+    };
+    match counted {
+        Ok(count) => {
+            exit::print(&format!("{count}\n"));
+            ExitCode::SUCCESS
+        }
+        Err(error) => exit::fatal(
+            "qmail queue",
+            &format_args!(
+                "cannot read the queue {}: {error}; name the home with --home or QMAIL_HOME",
+                queue.display()
+            ),
+            exit::TEMPORARY,
+        ),
+    }
+}
+
+fn told(error: impl std::error::Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
 }
 
 /// Standard output and standard error.

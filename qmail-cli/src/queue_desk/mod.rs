@@ -11,4 +11,4 @@ mod source;
 pub(crate) use perform::{Frame, Sink, perform};
 pub(crate) use request::{Request, Verb};
 pub(crate) use socket::{Desk, ask};
-pub(crate) use source::{Resting, Running, Source, Watched};
+pub(crate) use source::{Resting, Running, Source, Watched, open_spool};

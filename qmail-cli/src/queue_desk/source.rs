@@ -1,6 +1,7 @@
 //! Where the messages are, and who does what is ordered.
 
 use std::collections::{HashMap, HashSet};
+use std::io;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -8,7 +9,26 @@ use bytes::Bytes;
 use qmail_core::Submit;
 use qmail_core::route::Tables;
 use qmail_queue::split::SendMutex;
-use qmail_queue::{Answers, MessageId, Order, Queue, Refusal, Spool, SpoolError, carry_out};
+use qmail_queue::{
+    Answers, JournalSpool, MessageId, Order, Queue, Refusal, SplitSpool, Spool, SpoolError,
+    Workers, carry_out,
+};
+
+use crate::home::{Home, SpoolKind};
+
+/// The spool of a home, in whatever form it is.
+///
+/// # Errors
+///
+/// It cannot be opened; a journal only by one process at a time.
+pub(crate) fn open_spool(home: &Home, workers: Workers) -> io::Result<Arc<dyn Spool>> {
+    Ok(match SpoolKind::of(&home.queue()) {
+        Some(SpoolKind::Journal) => {
+            Arc::new(JournalSpool::open(home.journal(), workers).map_err(io::Error::other)?)
+        }
+        _ => Arc::new(SplitSpool::open(home.queue(), workers).map_err(io::Error::other)?),
+    })
+}
 
 /// A queue to look at.
 #[async_trait]

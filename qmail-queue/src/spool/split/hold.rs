@@ -5,68 +5,30 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::{MutexGuard, PoisonError};
+use std::path::PathBuf;
 
-use super::layout::{self, Directory, HOLD};
+use super::layout::Directory;
 use super::{Inner, SpoolError};
 use crate::MessageId;
-
-/// Whether this process has held a message, or found it held.
-pub(super) fn knows(inner: &Inner, id: MessageId) -> bool {
-    held(inner).contains(&id)
-}
-
-fn held(inner: &Inner) -> MutexGuard<'_, HashSet<MessageId>> {
-    inner.held.lock().unwrap_or_else(PoisonError::into_inner)
-}
+use crate::spool::hold;
 
 /// Holds or releases a message; durable on return.
 pub(super) fn set(inner: &Inner, id: MessageId, hold: bool) -> Result<(), SpoolError> {
-    let path = name(id);
-    let changed = if hold {
-        // A name that is left from another message is in the way.
-        let _ = (!is_current(inner, id)?).then(|| inner.disk.unlink(&path));
-        done_if(
-            inner.disk.link(&Directory::info(id).file(id), &path),
-            io::ErrorKind::AlreadyExists,
-        )
-    } else {
-        done_if(inner.disk.unlink(&path), io::ErrorKind::NotFound)
-    };
-    changed
-        .and_then(|()| inner.disk.sync(&[], &[Path::new(HOLD)]))
-        .map_err(|source| SpoolError::Write { path, source })?;
-    if hold {
-        held(inner).insert(id);
-    } else {
-        held(inner).remove(&id);
+    let disk = &*inner.disk;
+    if !hold {
+        return inner.holds.release(disk, id);
     }
-    Ok(())
+    if !is_current(inner, id)? {
+        // A name that is left from another message is in the way.
+        let _ = disk.unlink(&hold::name(id));
+    }
+    let info = Directory::info(id).file(id);
+    inner.holds.hold(disk, id, |name| disk.link(&info, name))
 }
 
-/// The messages that are held. Names that count for nothing are removed.
+/// The messages that are held.
 pub(super) fn list(inner: &Inner) -> Result<HashSet<MessageId>, SpoolError> {
-    let names = match inner.disk.list(Path::new(HOLD)) {
-        Ok(names) => names,
-        // A queue of the classic programs has none.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(HashSet::new()),
-        Err(source) => {
-            let path = PathBuf::from(HOLD);
-            return Err(SpoolError::Read { path, source });
-        }
-    };
-    let mut found = HashSet::new();
-    for id in names.iter().filter_map(|name| layout::message_id(name)) {
-        if is_current(inner, id)? {
-            found.insert(id);
-        } else {
-            // It may stay: it counts for nothing.
-            let _ = inner.disk.unlink(&name(id));
-        }
-    }
-    held(inner).extend(&found);
-    Ok(found)
+    inner.holds.list(&*inner.disk, |id| is_current(inner, id))
 }
 
 /// Whether `hold` names the message that has this number now.
@@ -76,19 +38,8 @@ fn is_current(inner: &Inner, id: MessageId) -> Result<bool, SpoolError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(SpoolError::Read { path, source }),
     };
-    let hold = inode(name(id))?;
+    let hold = inode(hold::name(id))?;
     Ok(hold.is_some() && hold == inode(Directory::info(id).file(id))?)
-}
-
-fn name(id: MessageId) -> PathBuf {
-    Path::new(HOLD).join(id.to_string())
-}
-
-fn done_if(result: io::Result<()>, kind: io::ErrorKind) -> io::Result<()> {
-    match result {
-        Err(error) if error.kind() == kind => Ok(()),
-        result => result,
-    }
 }
 
 #[cfg(test)]

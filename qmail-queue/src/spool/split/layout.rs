@@ -17,8 +17,6 @@ pub(super) const ROUTED_MODE: u32 = 0o600;
 
 /// The lock that one qmail-send holds.
 pub const SEND_MUTEX: &str = "lock/sendmutex";
-/// Our own directory of messages that are held; the classic programs do not know it.
-pub const HOLD: &str = "hold";
 /// The FIFO by which qmail-queue wakes qmail-send.
 pub const TRIGGER: &str = "lock/trigger";
 /// The table of hosts that time out.
