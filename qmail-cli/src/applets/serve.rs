@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use clap::{Parser, ValueEnum};
 
 use crate::applet::{Applet, Call, Kind};
-use crate::home::Home;
-use crate::serve::{self, LogFormat, Mailbox, SpoolKind};
+use crate::home::{Home, SpoolKind};
+use crate::serve::{self, LogFormat, Mailbox};
 use crate::{command_line, exit};
 
 pub(crate) const APPLET: Applet = Applet {
@@ -75,9 +75,10 @@ pub(crate) struct Arguments {
     #[arg(long)]
     any_password: bool,
 
-    /// Where queued mail is kept: in qmail's directories, or in memory, which loses it at the end of the process
-    #[arg(long, value_enum, default_value_t = SpoolOption::Split)]
-    spool: SpoolOption,
+    /// Where queued mail is kept: in a journal, in qmail's directories, or in memory, which loses it at the end of the process
+    /// [default: where it is; a new home has a journal]
+    #[arg(long, value_enum)]
+    spool: Option<SpoolOption>,
 
     /// Form of the log: lines of qmail-send, or one JSON object a line
     #[arg(long, value_enum, default_value_t = LogOption::Classic)]
@@ -105,6 +106,7 @@ impl std::str::FromStr for Listener {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum SpoolOption {
+    Journal,
     Split,
     Memory,
 }
@@ -167,10 +169,11 @@ fn lower(arguments: Arguments) -> Result<serve::Options, &'static str> {
         deliver: !arguments.no_deliver,
         mailboxes: arguments.mailbox,
         any_password: arguments.any_password,
-        spool: match arguments.spool {
+        spool: arguments.spool.map(|spool| match spool {
+            SpoolOption::Journal => SpoolKind::Journal,
             SpoolOption::Split => SpoolKind::Split,
             SpoolOption::Memory => SpoolKind::Memory,
-        },
+        }),
         log_format: match arguments.log_format {
             LogOption::Classic => LogFormat::Classic,
             LogOption::Json => LogFormat::Json,

@@ -19,7 +19,7 @@ mod system;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use crate::home::Home;
+use crate::home::{Home, SpoolKind};
 
 pub(crate) use crate::report::LogFormat;
 pub(crate) use networks::Networks;
@@ -46,11 +46,30 @@ pub(crate) struct Options {
     pub(crate) mailboxes: Vec<Mailbox>,
     /// Whether any password opens every mailbox.
     pub(crate) any_password: bool,
-    pub(crate) spool: SpoolKind,
+    /// Where queued mail is kept; `None` for where it is, in a new home in a journal.
+    pub(crate) spool: Option<SpoolKind>,
     pub(crate) log_format: LogFormat,
 }
 
 impl Options {
+    /// Where queued mail is kept: where it was asked for, where it is, in a new home in a journal.
+    ///
+    /// # Errors
+    ///
+    /// It is kept elsewhere than it was asked for.
+    fn spool_kind(&self) -> Result<SpoolKind, StartError> {
+        let queue = self.home.queue();
+        match (self.spool, SpoolKind::of(&queue)) {
+            (Some(SpoolKind::Memory), _) => Ok(SpoolKind::Memory),
+            (Some(wanted), Some(there)) if wanted != there => Err(StartError::OtherSpool {
+                path: queue,
+                there: there.name(),
+                wanted: wanted.name(),
+            }),
+            (wanted, there) => Ok(wanted.or(there).unwrap_or(SpoolKind::Journal)),
+        }
+    }
+
     /// The listeners of one kind.
     fn addresses(&self, door: smtp::Door) -> &[SocketAddr] {
         match door {
@@ -69,13 +88,4 @@ pub(crate) struct Mailbox {
     pub(crate) user: String,
     /// Complete path of the Maildir.
     pub(crate) maildir: PathBuf,
-}
-
-/// Where queued mail is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum SpoolKind {
-    /// In qmail's own directories.
-    Split,
-    /// In memory, for tests.
-    Memory,
 }
