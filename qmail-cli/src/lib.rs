@@ -24,6 +24,7 @@ mod getopt;
 mod getpw;
 mod home;
 mod injection;
+mod input;
 mod install;
 mod log;
 mod maildir_bounce;
