@@ -5,7 +5,8 @@ use std::io::{self, Read, Write};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
+
+use crate::inherited;
 
 /// How long the other side may be silent; time runs anew with every octet.
 #[derive(Clone, Copy, Debug)]
@@ -27,19 +28,14 @@ pub(crate) struct PeerWriter {
 }
 
 /// The two halves of the connection.
-///
-/// Descriptors that were inherited can be used safely only by copies that the kernel makes; it does so for a process's own
-/// since Linux 5.6.
 pub(crate) fn connection(timeouts: Timeouts) -> io::Result<(PeerReader, PeerWriter)> {
-    let own = pidfd_open(getpid(), PidfdFlags::empty())?;
-    let copy = |descriptor| pidfd_getfd(&own, descriptor, PidfdGetfdFlags::empty());
     Ok((
         PeerReader {
-            file: copy(6)?.into(),
+            file: inherited::copy(6)?,
             timeout: timeouts.read,
         },
         PeerWriter {
-            file: copy(7)?.into(),
+            file: inherited::copy(7)?,
             timeout: timeouts.write,
         },
     ))

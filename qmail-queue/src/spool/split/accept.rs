@@ -10,7 +10,7 @@
 //!
 //! The link waits for the first sync, so that what is named in `todo` is always whole. A small message is held in memory until
 //! it is committed, and all steps before the first sync are one task; text beyond [`SPILL_OCTETS`] goes to `pid/X` as it
-//! comes.
+//! comes. In place of new files, spare ones are written over if there are any.
 
 use std::io;
 use std::path::PathBuf;
@@ -26,6 +26,7 @@ use super::Inner;
 use super::commit::Job;
 use super::format;
 use super::layout::{Directory, MESSAGE_MODE};
+use super::spares;
 use crate::spool::{Committed, Entry, MessageId, SpoolDraft, SpoolError};
 use crate::{Disk, DiskFile};
 
@@ -145,6 +146,8 @@ struct Newborn {
     name: NewbornName,
     file: Box<dyn DiskFile>,
     octets: u64,
+    /// A spare, which may be longer than what is written over it.
+    spare: bool,
 }
 
 /// The name of a file in `pid`, removed when this is dropped.
@@ -155,7 +158,33 @@ struct NewbornName {
 }
 
 impl Newborn {
+    /// A spare, if there is one that can be had.
+    fn reuse(inner: &Inner, entry: &Entry) -> Option<Self> {
+        while let Some(id) = inner.spares.take() {
+            let name = NewbornName {
+                disk: Arc::clone(&inner.disk),
+                path: spares::path(id),
+                moved: false,
+            };
+            let opened = inner.disk.open(&name.path, true);
+            // As young as a new file, for who sweeps up what is old.
+            let young = opened.and_then(|file| file.set_times(entry.now).map(|()| file));
+            if let Ok(file) = young {
+                return Some(Self {
+                    name,
+                    file,
+                    octets: 0,
+                    spare: true,
+                });
+            }
+        }
+        None
+    }
+
     fn create(inner: &Inner, entry: &Entry) -> Result<Self, SpoolError> {
+        if let Some(spare) = Self::reuse(inner, entry) {
+            return Ok(spare);
+        }
         let seconds = entry
             .now
             .duration_since(SystemTime::UNIX_EPOCH)
@@ -175,6 +204,7 @@ impl Newborn {
                         name,
                         file,
                         octets: 0,
+                        spare: false,
                     });
                 }
                 // Another process had our number, not long ago.
@@ -195,6 +225,18 @@ impl Newborn {
             })?;
         self.octets += octets.len() as u64;
         Ok(())
+    }
+
+    /// Ends the file after what was appended.
+    fn cut(&self) -> Result<(), SpoolError> {
+        if !self.spare {
+            return Ok(());
+        }
+        let cut = self.file.truncate(self.octets);
+        cut.map_err(|source| SpoolError::Write {
+            path: self.name.path.clone(),
+            source,
+        })
     }
 
     /// Moves the file to its place in `mess`, if that is free.
@@ -282,6 +324,7 @@ impl Placed {
             keep: false,
         };
         newborn.append(rest)?;
+        newborn.cut()?;
         placed.octets = newborn.octets;
         if placed.octets > ALONE_OCTETS {
             let synced = inner.disk.sync(&[&*newborn.file], &[]);
@@ -291,15 +334,30 @@ impl Placed {
             })?;
         }
         placed.files.push(newborn.file);
-        placed.write_envelope(todo)?;
+        placed.write_envelope(todo, newborn.spare)?;
         Ok(placed)
     }
 
-    fn write_envelope(&mut self, todo: &[u8]) -> Result<(), SpoolError> {
+    fn write_envelope(&mut self, todo: &[u8], spare: bool) -> Result<(), SpoolError> {
         let path = Directory::Intd.file(self.id);
-        // A name of this number is a leftover: we have the file whose inode it is.
-        let file = super::create_afresh(&*self.disk, &path, MESSAGE_MODE)?.0;
-        match file.write_at(todo, 0) {
+        let written_over = match spare.then(|| self.disk.open(&path, true)) {
+            Some(Ok(file)) => Some(file),
+            Some(Err(_)) | None => None,
+        };
+        let (file, written) = match written_over {
+            Some(file) => {
+                let written = file.write_at(todo, 0);
+                let cut = written.and_then(|()| file.truncate(todo.len() as u64));
+                (file, cut)
+            }
+            // A name of this number is a leftover: we have the file whose inode it is.
+            None => {
+                let file = super::create_afresh(&*self.disk, &path, MESSAGE_MODE)?.0;
+                let written = file.write_at(todo, 0);
+                (file, written)
+            }
+        };
+        match written {
             Ok(()) => {
                 self.files.push(file);
                 Ok(())

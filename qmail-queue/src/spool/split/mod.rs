@@ -13,13 +13,13 @@
 mod accept;
 mod clean;
 mod commit;
-mod content;
 #[cfg(test)]
 mod crash;
 pub mod format;
 pub mod layout;
 mod route;
 mod scan;
+mod spares;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -33,17 +33,18 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use futures::channel::oneshot;
 use qmail_core::{Content, ReversePath};
 
-pub use tree::SendMutex;
+pub use tree::{SendMutex, create_locks};
 pub use trigger::Trigger;
 
 use self::accept::SplitDraft;
 use self::commit::Committer;
-use self::format::FormatError;
+use self::format::{FormatError, ReadError};
 use self::layout::Directory;
+use self::spares::Spares;
+use super::content;
 use super::{
     Channel, Entry, Found, Incoming, MessageId, Position, Recipient, Routed, Settled, Spool,
     SpoolDraft, SpoolError,
@@ -53,10 +54,6 @@ use crate::{Disk, DiskFile, RealDisk, Workers};
 
 /// Largest envelope in octets that is read: 100,000 recipients of the longest kind.
 const TODO_OCTETS_MAX: u64 = 128 << 20;
-
-/// Recipients are read in pieces of this size, after a first one that does for most messages.
-const READ_OCTETS: usize = 64 * 1024;
-const FIRST_READ_OCTETS: usize = 4096;
 
 /// qmail's queue directory as a [`Spool`]. Cheap to clone; clones share one queue and its group commit.
 ///
@@ -81,6 +78,7 @@ struct Inner {
     disk: Arc<dyn Disk>,
     workers: Workers,
     committer: Committer,
+    spares: Spares,
     births: AtomicU64,
     /// A sync of `bounce` has failed: a name that seems to be gone may come back.
     bounce_in_doubt: AtomicBool,
@@ -90,6 +88,12 @@ impl Inner {
     /// Tells newborn files of one process and second apart.
     fn next_birth(&self) -> u64 {
         self.births.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.spares.clear(&*self.disk);
     }
 }
 
@@ -134,12 +138,25 @@ impl SplitSpool {
         Self {
             inner: Arc::new(Inner {
                 committer: Committer::new(Arc::clone(&disk), &workers),
+                spares: Spares::default(),
                 disk,
                 workers,
                 births: AtomicU64::new(1),
                 bounce_in_doubt: AtomicBool::new(false),
             }),
         }
+    }
+
+    /// From now on the files of up to 512 small messages that were delivered at their first try are kept in `pid` and `intd`, and
+    /// written over by the next messages, instead of being removed and made again. They are removed when the last clone is dropped,
+    /// and at every [`Spool::clean_up`]; what a crash leaves of them, the latter sweeps up when it is old.
+    ///
+    /// Not for a queue whose message files others open to deliver from them, as the spawners of the classic programs do: a
+    /// process that they leave behind could read the next message in the file that it was given.
+    #[must_use]
+    pub fn keeping_spares(self) -> Self {
+        self.inner.spares.want();
+        self
     }
 
     /// Numbers of the messages that are accepted and not routed, in ascending order. After a [`Trigger`] was pulled, and every
@@ -171,7 +188,11 @@ impl SplitSpool {
     ///
     /// `pid` cannot be read, or a file in it not be removed.
     pub async fn sweep_newborn(&self, now: SystemTime) -> Result<(), SpoolError> {
-        self.run(move |inner| scan::sweep_pid(inner, now)).await
+        self.run(move |inner| {
+            inner.spares.clear(&*inner.disk);
+            scan::sweep_pid(inner, now)
+        })
+        .await
     }
 
     /// Runs a task that blocks.
@@ -404,41 +425,23 @@ fn recipients(
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(source) => return Err(SpoolError::Read { path, source }),
     };
-    let mut found = Vec::new();
+    let records = format::read_recipients(&*file, from.0, u64::MAX, max);
     let mut at = from.0;
-    let mut rest = Bytes::new();
-    let mut piece = FIRST_READ_OCTETS;
-    while found.len() < max {
-        let split = format::split_recipient(&mut rest);
-        if let Some(record) = split.map_err(|error| damaged(&path, error))? {
-            let next = at + record.octets as u64;
-            found.push(Recipient {
-                position: Position(at),
-                next: Position(next),
-                address: record.address,
-                done: record.done,
-            });
-            at = next;
-            continue;
+    let records = records.map_err(|error| match error {
+        ReadError::Io(source) => SpoolError::Read { path, source },
+        ReadError::Format(error) => damaged(&path, error),
+    })?;
+    let with_place = |record: format::RecipientRecord| {
+        let position = Position(at);
+        at += record.octets as u64;
+        Recipient {
+            position,
+            next: Position(at),
+            address: record.address,
+            done: record.done,
         }
-        let mut room = vec![0; piece];
-        piece = READ_OCTETS;
-        room[..rest.len()].copy_from_slice(&rest);
-        let read = file.read_at(&mut room[rest.len()..], at + rest.len() as u64);
-        let count = read.map_err(|source| SpoolError::Read {
-            path: path.clone(),
-            source,
-        })?;
-        if count == 0 {
-            if rest.is_empty() {
-                break;
-            }
-            return Err(damaged(&path, FormatError::Torn));
-        }
-        room.truncate(rest.len() + count);
-        rest = room.into();
-    }
-    Ok(found)
+    };
+    Ok(records.into_iter().map(with_place).collect())
 }
 
 /// Creates a file in place of whatever a crash left there; `true` if there was something.

@@ -20,7 +20,7 @@ use qmail_core::Address;
 use super::commit::Job;
 use super::format;
 use super::layout::{Directory, ROUTED_MODE};
-use super::{Inner, create_afresh, exists, unlink_if_there};
+use super::{Inner, create_afresh, exists, spares, unlink_if_there};
 use crate::DiskFile;
 use crate::spool::{Channel, MessageId, Position, Routed, SpoolError};
 
@@ -401,7 +401,14 @@ pub(super) fn remove(inner: &Arc<Inner>, id: MessageId, answer: Answer) {
         directories,
         then: Box::new(move |synced| match synced {
             Ok(()) => {
-                let _ = answer.send(remove_rest(&shared, id));
+                let never_routed = matches!(removed, Ok((false, true)));
+                let kept = never_routed && spares::keep(&shared, id);
+                let result = if kept {
+                    Ok(())
+                } else {
+                    remove_rest(&shared, id)
+                };
+                let _ = answer.send(result);
                 None
             }
             // It is found again as it was, by the next try or the next start.
