@@ -16,8 +16,13 @@ mod start;
 mod submission;
 mod system;
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+
+use qmail_core::sasl;
+use rand::TryRng as _;
+use rand::rngs::SysRng;
 
 use crate::home::{Home, SpoolKind};
 
@@ -40,6 +45,8 @@ pub(crate) struct Options {
     pub(crate) lmtp: Vec<SocketAddr>,
     /// Where to give mail out; may be empty.
     pub(crate) pop3: Vec<SocketAddr>,
+    /// The same, encrypted from the start; may be empty.
+    pub(crate) pop3s: Vec<SocketAddr>,
     /// Whether queued mail is delivered.
     pub(crate) deliver: bool,
     /// Users beside those of the home.
@@ -79,6 +86,18 @@ impl Options {
             smtp::Door::Lmtp => &self.lmtp,
         }
     }
+}
+
+/// Random octets in a nonce.
+const NONCE_OCTETS: usize = 16;
+
+/// A nonce for the logins of one session, that nobody can guess.
+fn nonce() -> io::Result<String> {
+    let mut random = [0; NONCE_OCTETS];
+    SysRng
+        .try_fill_bytes(&mut random)
+        .map_err(io::Error::other)?;
+    Ok(sasl::encode(&random))
 }
 
 /// A user that an option names.

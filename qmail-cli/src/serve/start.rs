@@ -53,8 +53,11 @@ pub(crate) enum StartError {
         source: io::Error,
         remedy: &'static str,
     },
-    #[error("cannot listen for smtps without {}: put the certificate and key of this host there", path.display())]
-    NoCertificate { path: PathBuf },
+    #[error("cannot listen for {service} without {}: put the certificate and key of this host there", path.display())]
+    NoCertificate {
+        service: &'static str,
+        path: PathBuf,
+    },
     #[error("cannot make the Maildir {}: {source}; check the path given with --mailbox", path.display())]
     Mailbox { path: PathBuf, source: io::Error },
     #[error("cannot use {}: {source}; does this user own it?", path.display())]
@@ -189,7 +192,7 @@ fn prepare_mailboxes(
                 path: mailbox.maildir.clone(),
                 source,
             })?;
-        if options.any_password || options.pop3.is_empty() {
+        if options.any_password || (options.pop3.is_empty() && options.pop3s.is_empty()) {
             continue;
         }
         let made = || -> io::Result<Option<String>> {
@@ -197,7 +200,7 @@ fn prepare_mailboxes(
                 return Ok(None);
             }
             let secret = passwords::new_secret()?;
-            passwords.set(&mailbox.user, &secret)?;
+            passwords.set(&mailbox.user, secret.as_bytes(), false)?;
             Ok(Some(secret))
         };
         let secret = made().map_err(|source| StartError::Passwords {
