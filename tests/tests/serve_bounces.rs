@@ -241,7 +241,10 @@ fn two_hosts_that_forward_to_each_other_end_with_one_bounce() {
 #[test]
 fn an_unknown_user_is_refused_and_nobody_else_is_told() {
     let scratch = tempfile::tempdir().unwrap();
-    control(scratch.path(), &[("me", "a.example\n")]);
+    control(
+        scratch.path(),
+        &[("me", "a.example\n"), ("checkrecipients", "1\n")],
+    );
     let server = Server::start_free(PROGRAM, scratch.path(), &[]);
     let (mut client, _) = Client::connect(server.smtp());
     client.expect("EHLO c.example", "250");
