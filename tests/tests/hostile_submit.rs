@@ -5,9 +5,10 @@
 //! swept up.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::Write as _;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
@@ -18,6 +19,7 @@ use qmail_core::{Address, Envelope, Origin, ReversePath};
 use qmail_queue::split::format::parse_todo;
 use qmail_queue::split::layout::{Directory, TRIGGER, message_id};
 use qmail_queue::{Choices, Entry, Found, SimDisk, SplitSpool, Spool, Trouble, Workers};
+use rustix::fs::StatVfsMountFlags;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -354,6 +356,39 @@ fn what_is_refused_leaves_nothing() {
     }
     assert_eq!(home.queued(), [b""]);
     assert_eq!(home.leftovers(), 0);
+}
+
+/// Differences wanted: a setuid program does not listen to its caller's environment, nor does it take the caller's word for what
+/// program it is.
+#[test]
+fn a_setuid_binary_is_qmail_queue_alone_and_chooses_its_home() {
+    const OWNER: u32 = 65_534;
+    const CALLER: u32 = 65_533;
+    let home = Home::new();
+    let program = home.path("copy");
+    fs::copy(env!("CARGO_BIN_EXE_qmail-under-test"), &program).unwrap();
+    let set = chown(&program, Some(OWNER), None)
+        .and_then(|()| fs::set_permissions(&program, Permissions::from_mode(0o4755)))
+        .and_then(|()| fs::set_permissions(home.0.path(), Permissions::from_mode(0o755)));
+    let mount = rustix::fs::statvfs(&program).unwrap();
+    if set.is_err() || mount.f_flag.contains(StatVfsMountFlags::NOSUID) {
+        // Only root can set this up.
+        return;
+    }
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(&program);
+        command
+            .arg0("qmail")
+            .args(arguments)
+            .env("QMAIL_HOME", home.0.path())
+            .uid(CALLER)
+            .gid(CALLER)
+            .stdin(fs::File::open("/dev/null").unwrap())
+            .stdout(fs::File::open(home.path("envelope")).unwrap());
+        command.status().unwrap().code()
+    };
+    assert_ne!(run(&["version"]), Some(0));
+    assert_eq!(home.queued().len(), 0, "not the home that the caller named");
 }
 
 /// control/queueextra: QUEUE_EXTRA at run time.
