@@ -450,3 +450,20 @@ tail -c +2 out | tr '\000\001\002\003\004\005\007' '|12345b' | tr '|' '\n' | sor
     );
     assert_eq!(String::from_utf8_lossy(&said), expected);
 }
+
+/// Differences wanted: a delivery program that cannot be run is something to mend here; mail waits for it.
+#[test]
+fn a_delivery_program_that_cannot_be_run_defers() {
+    let home = Home::new();
+    fs::write(home.path("queue/mess/0/46"), "text\n").unwrap();
+    fs::write(home.path("no-program"), "text\n").unwrap();
+    for program in ["/nonexistent", "no-program", "."] {
+        let script = format!(
+            "chown qmailq queue/mess/0/46 2>/dev/null; export QMAILREMOTE=$PWD/{program}; \
+             printf '\\0010/46\\000s\\000a@x\\000' | qmail-rspawn | tail -c +2"
+        );
+        let said = home.run(&script).stdout;
+        let expected = "\u{1}ZUnable to run qmail-remote.\n\0";
+        assert_eq!(String::from_utf8_lossy(&said), expected, "{program}");
+    }
+}
