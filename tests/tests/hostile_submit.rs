@@ -5,9 +5,10 @@
 //! swept up.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::Write as _;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
@@ -18,6 +19,7 @@ use qmail_core::{Address, Envelope, Origin, ReversePath};
 use qmail_queue::split::format::parse_todo;
 use qmail_queue::split::layout::{Directory, TRIGGER, message_id};
 use qmail_queue::{Choices, Entry, Found, SimDisk, SplitSpool, Spool, Trouble, Workers};
+use rustix::fs::StatVfsMountFlags;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -356,6 +358,39 @@ fn what_is_refused_leaves_nothing() {
     assert_eq!(home.leftovers(), 0);
 }
 
+/// Differences wanted: a setuid program does not listen to its caller's environment, nor does it take the caller's word for what
+/// program it is.
+#[test]
+fn a_setuid_binary_is_qmail_queue_alone_and_chooses_its_home() {
+    const OWNER: u32 = 65_534;
+    const CALLER: u32 = 65_533;
+    let home = Home::new();
+    let program = home.path("copy");
+    fs::copy(env!("CARGO_BIN_EXE_qmail-under-test"), &program).unwrap();
+    let set = chown(&program, Some(OWNER), None)
+        .and_then(|()| fs::set_permissions(&program, Permissions::from_mode(0o4755)))
+        .and_then(|()| fs::set_permissions(home.0.path(), Permissions::from_mode(0o755)));
+    let mount = rustix::fs::statvfs(&program).unwrap();
+    if set.is_err() || mount.f_flag.contains(StatVfsMountFlags::NOSUID) {
+        // Only root can set this up.
+        return;
+    }
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(&program);
+        command
+            .arg0("qmail")
+            .args(arguments)
+            .env("QMAIL_HOME", home.0.path())
+            .uid(CALLER)
+            .gid(CALLER)
+            .stdin(fs::File::open("/dev/null").unwrap())
+            .stdout(fs::File::open(home.path("envelope")).unwrap());
+        command.status().unwrap().code()
+    };
+    assert_ne!(run(&["version"]), Some(0));
+    assert_eq!(home.queued().len(), 0, "not the home that the caller named");
+}
+
 /// control/queueextra: QUEUE_EXTRA at run time.
 #[test]
 fn extra_recipients_come_first() {
@@ -414,4 +449,21 @@ tail -c +2 out | tr '\000\001\002\003\004\005\007' '|12345b' | tr '|' '\n' | sor
         "1Z{unknown}\n2Konetwo\n3Z{unknown}\n4Zqmail-remote produced no output.\n5Kfine\n5ZInternal error: delnum in use. (#4.3.5)\n"
     );
     assert_eq!(String::from_utf8_lossy(&said), expected);
+}
+
+/// Differences wanted: a delivery program that cannot be run is something to mend here; mail waits for it.
+#[test]
+fn a_delivery_program_that_cannot_be_run_defers() {
+    let home = Home::new();
+    fs::write(home.path("queue/mess/0/46"), "text\n").unwrap();
+    fs::write(home.path("no-program"), "text\n").unwrap();
+    for program in ["/nonexistent", "no-program", "."] {
+        let script = format!(
+            "chown qmailq queue/mess/0/46 2>/dev/null; export QMAILREMOTE=$PWD/{program}; \
+             printf '\\0010/46\\000s\\000a@x\\000' | qmail-rspawn | tail -c +2"
+        );
+        let said = home.run(&script).stdout;
+        let expected = "\u{1}ZUnable to run qmail-remote.\n\0";
+        assert_eq!(String::from_utf8_lossy(&said), expected, "{program}");
+    }
 }
