@@ -27,6 +27,7 @@ mod getpw;
 mod home;
 mod inherited;
 mod injection;
+mod input;
 mod install;
 mod log;
 mod log_input;

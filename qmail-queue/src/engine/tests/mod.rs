@@ -8,5 +8,6 @@ mod faults;
 mod life;
 mod orders;
 mod record;
+mod reports;
 mod trouble;
 mod world;
