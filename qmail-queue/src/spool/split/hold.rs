@@ -47,7 +47,9 @@ mod tests {
     use futures::executor::block_on;
     use qmail_core::{Address, Envelope, Origin, ReversePath};
 
-    use crate::{Entry, MessageId, Routed, Settled, SplitSpool, Spool, Workers};
+    use crate::{
+        Disk as _, Entry, MessageId, RealDisk, Routed, Settled, SplitSpool, Spool, Workers,
+    };
 
     async fn routed(spool: &SplitSpool) -> MessageId {
         let entry = Entry {
@@ -96,10 +98,15 @@ mod tests {
         block_on(async {
             let id = routed(&spool).await;
             let left = root.path().join("hold").join(id.to_string());
-            std::fs::write(&left, "").unwrap();
+            let leave = || {
+                let disk = RealDisk::open(root.path()).unwrap();
+                let name = std::path::Path::new("hold").join(id.to_string());
+                disk.create(&name, 0o600).unwrap();
+            };
+            leave();
             assert!(spool.held().await.unwrap().is_empty());
             assert!(!left.exists());
-            std::fs::write(&left, "").unwrap();
+            leave();
             spool.set_held(id, true).await.unwrap();
             assert_eq!(spool.held().await.unwrap(), [id].into());
         });
