@@ -45,7 +45,7 @@ pub enum Done {
     Due,
     /// Its recipients that were not done with are in another message.
     Rerouted {
-        /// The new message; `None` if there was nobody left.
+        /// The new message; `None` if there was nobody left, or whoever took it gives it no number yet.
         to: Option<MessageId>,
         /// How many.
         recipients: usize,
@@ -65,7 +65,11 @@ impl std::fmt::Display for Done {
             Self::Held => f.write_str("held"),
             Self::Released => f.write_str("released"),
             Self::Due => f.write_str("due now"),
-            Self::Rerouted { to: None, .. } => f.write_str("ended, nobody was left"),
+            Self::Rerouted { recipients: 0, .. } => f.write_str("ended, nobody was left"),
+            Self::Rerouted {
+                to: None,
+                recipients,
+            } => write!(f, "{} rerouted as a new message", Recipients(*recipients)),
             Self::Rerouted {
                 to: Some(to),
                 recipients,
@@ -166,7 +170,7 @@ pub(crate) async fn end(
             let recipients = waiting.len();
             let to = match recipients {
                 0 => None,
-                _ => Some(resubmit(spool, submit, uid, id, waiting).await?),
+                _ => resubmit(spool, submit, uid, id, waiting).await?,
             };
             Done::Rerouted { to, recipients }
         }
@@ -237,7 +241,7 @@ async fn resubmit(
     uid: u32,
     id: MessageId,
     recipients: Vec<Address>,
-) -> Result<MessageId, Refusal> {
+) -> Result<Option<MessageId>, Refusal> {
     let sender: ReversePath = spool.sender(id).await?;
     let mut body = spool
         .content(id)
@@ -250,7 +254,8 @@ async fn resubmit(
         draft.write(chunk).await?;
     }
     let receipt = draft.commit(Envelope::new(sender, recipients)).await?;
-    Ok(MessageId(receipt.message))
+    // A queue program says only that it took the message.
+    Ok((receipt.message > 0).then_some(MessageId(receipt.message)))
 }
 
 /// Carries out an order on a spool that no engine runs on: the caller holds its lock.

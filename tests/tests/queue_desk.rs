@@ -232,3 +232,57 @@ fn a_queue_of_a_program_that_cannot_be_asked_can_be_looked_at() {
     drop(lock);
     change(home.path());
 }
+
+/// The classic system, whose users are all this one: where they exist, the queue would have to be theirs.
+#[test]
+fn qmail_send_takes_orders_as_well() {
+    let accounts = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    if accounts.lines().any(|line| line.starts_with("qmailq:")) {
+        eprintln!(
+            "skipped: there is a user qmailq, and the queue of this test would not be its own"
+        );
+        return;
+    }
+    let scratch = tempfile::tempdir().unwrap();
+    let (home, bin) = (scratch.path().join("home"), scratch.path().join("bin"));
+    for directory in ["control", "users"] {
+        fs::create_dir_all(home.join(directory)).unwrap();
+    }
+    fs::create_dir(&bin).unwrap();
+    for (name, text) in [("me", "a.example\n"), ("concurrencyremote", "0\n")] {
+        fs::write(home.join("control").join(name), text).unwrap();
+    }
+    qmail_queue::SplitSpool::create(home.join("queue")).unwrap();
+    for name in qmail_cli::applet_names() {
+        std::os::unix::fs::symlink(PROGRAM, bin.join(name)).unwrap();
+    }
+    let path = format!("{}:/bin:/usr/bin", bin.display());
+    let mut start = Command::new("env");
+    start.arg(format!("QMAIL_HOME={}", home.display()));
+    start.arg("qmail-start").arg("./Mailbox").env("PATH", &path);
+    let server = Server::spawn(&mut start, &home);
+    let inject = "printf 'Subject: x\n\ny\n' | qmail-inject -f s1@src.example r1@dst.example";
+    let status = Command::new("sh")
+        .args(["-c", inject])
+        .envs([
+            ("PATH", path.as_str()),
+            ("QMAIL_HOME", home.to_str().unwrap()),
+        ])
+        .status();
+    assert!(status.unwrap().success());
+    server.wait_for_line("info msg ");
+    let first = from(&home, "s1@*");
+    assert_eq!(done(&home, &["hold", &first]), format!("{first}: held\n"));
+    assert_eq!(
+        done(&home, &["reroute", &first]),
+        format!("{first}: 1 recipient rerouted as a new message\n")
+    );
+    server.wait_for_line(&format!("end msg {first}"));
+    let moved = from(&home, "s1@*");
+    assert_eq!(
+        done(&home, &["delete", &moved]),
+        format!("{moved}: deleted for 1 recipient, nobody is told\n")
+    );
+    server.wait_for_line(&format!("end msg {moved}"));
+    assert_eq!(done(&home, &["count"]), "0\n");
+}

@@ -23,7 +23,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use qmail_queue::split::{SendMutex, Trigger};
-use qmail_queue::{Config, Engine, Parts, Queue, RealDisk, SplitSpool, SystemClock, Workers};
+use qmail_queue::{
+    Config, Engine, Parts, Queue, RealDisk, SplitSpool, Spool, SystemClock, Workers,
+};
 use rand::TryRng as _;
 use rand::rngs::SysRng;
 use rustix::event::PollFlags;
@@ -35,6 +37,7 @@ use self::loss::Loss;
 use self::spawn::Spawner;
 use crate::descriptor::wait_until;
 use crate::home::{Home, SendControls};
+use crate::queue_desk::{Desk, Running};
 use crate::queue_submit::QueueSubmit;
 use crate::report::{LogFormat, Reporter};
 use crate::{inherited, log, queue_config};
@@ -181,13 +184,14 @@ impl System<'_> {
         let loss = Arc::new(Loss::new(self.reporter.clone()));
         let cleaner = Cleaner::new(self.clean.0, self.clean.1, Arc::clone(&loss));
         let disk = CleanedDisk::new(RealDisk::open(&path)?, cleaner);
-        let spool = SplitSpool::over(Arc::new(disk), Workers::threads(DISK_THREADS)?);
+        let workers = Workers::threads(DISK_THREADS)?;
+        let spool: Arc<dyn Spool> = Arc::new(SplitSpool::over(Arc::new(disk), workers));
         let [local, remote] = self.spawners.map(|(limit, requests, reports)| {
             let (loss, reporter) = (Arc::clone(&loss), self.reporter.clone());
             Spawner::start(limit, requests, reports, loss, reporter)
         });
         let mut parts = Parts::new(
-            Arc::new(spool),
+            Arc::clone(&spool),
             Arc::new(SystemClock::new()?),
             self.controls.queue.tables.as_ref().clone(),
             Arc::new(local?),
@@ -199,6 +203,12 @@ impl System<'_> {
         }));
         let (engine, queue) = Engine::new(parts, self.config);
         loss.watch(queue.clone());
+        let source = Running {
+            spool,
+            queue: queue.clone(),
+        };
+        // Where qmail-send may not make a socket, orders are not taken: it never took any.
+        let _desk = Desk::open(self.home, Arc::new(source)).ok();
         let mut watch = pin!(queue_config::watch(trigger, queue.clone()));
         let mut engine = pin!(engine.run());
         loop {

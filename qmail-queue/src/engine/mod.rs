@@ -130,8 +130,6 @@ struct World {
     parts: Parts,
     config: Config,
     bounces: Arc<dyn Submit>,
-    /// The queue itself.
-    queue: Queue,
 }
 
 impl World {
@@ -218,7 +216,6 @@ impl Engine {
                 parts,
                 config,
                 bounces,
-                queue: queue.clone(),
             }),
         };
         (engine, queue)

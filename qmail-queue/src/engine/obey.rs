@@ -189,6 +189,16 @@ async fn change(
             spool.set_held(id, false).await?;
             Ok(Done::Released)
         }
-        _ => order::end(spool, &world.queue, world.config.uid, original, id, order).await,
+        _ => {
+            order::end(
+                spool,
+                &*world.bounces,
+                world.config.uid,
+                original,
+                id,
+                order,
+            )
+            .await
+        }
     }
 }
