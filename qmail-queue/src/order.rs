@@ -176,7 +176,11 @@ pub(crate) async fn end(
         }
         _ => {
             let bounce = *order == Order::Delete { bounce: true };
-            let waiting = waiting(spool, id, original).await?;
+            let waiting = match waiting(spool, id, original).await {
+                // Nobody is to be told, so whom it was for need not be known.
+                Err(Refusal::Spool(SpoolError::Damaged { .. })) if !bounce => Vec::new(),
+                waiting => waiting?,
+            };
             if bounce {
                 for page in waiting.chunks(PAGE_RECIPIENTS) {
                     let mut notes = Vec::new();

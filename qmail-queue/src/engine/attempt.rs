@@ -39,7 +39,7 @@ pub(super) struct Pass {
     jobs: HashMap<JobId, Batch>,
     /// Where the next page starts.
     next: Position,
-    /// Whether a page could not be read.
+    /// Whether a page could not be read, and may be the next time.
     trouble: bool,
 }
 
@@ -155,7 +155,11 @@ impl Engine {
             }
             Err(NotOpened { error, .. }) => {
                 self.log_trouble("opening", &error);
-                let due = self.world.seconds() + TROUBLE_WAIT.as_secs();
+                let due = match error {
+                    // It will not mend by itself: its schedule is soon enough to say so again.
+                    SpoolError::Damaged { .. } => attempt.retry_at,
+                    _ => self.world.seconds() + TROUBLE_WAIT.as_secs(),
+                };
                 self.scheduler.handle_put_off(pass, due);
             }
         }
@@ -205,7 +209,7 @@ impl Engine {
             }
             Err(error) => {
                 self.log_trouble("reading", &error);
-                entry.trouble = true;
+                entry.trouble = !matches!(error, SpoolError::Damaged { .. });
                 self.scheduler.handle_trouble(pass);
             }
         }
