@@ -41,8 +41,23 @@ pub(crate) trait Spawner {
     fn outcome(&self, end: ProgramEnd, output: Vec<u8>, more: bool) -> Outcome;
 }
 
-/// Delivers what is asked for, to the end of the requests. `name` is what the program is called.
+/// Runs a program for what is asked for, to the end of the requests. `name` is what this program is called.
 pub(crate) fn run(name: &str, home: &Home, spawner: &impl Spawner) -> ExitCode {
+    let deliver = async |request: &Request, owner| {
+        let outcome = run_program(spawner, owner, request).await;
+        outcome.unwrap_or_else(|outcome| outcome)
+    };
+    run_with(name, home, || Ok(()), &deliver)
+}
+
+/// Delivers what is asked for, to the end of the requests. `prepare` is called when all is there that needs rights, and before there
+/// are threads; `deliver` is given a request and who must own its message.
+pub(crate) fn run_with(
+    name: &str,
+    home: &Home,
+    prepare: impl FnOnce() -> Result<(), String>,
+    deliver: &impl AsyncFn(&Request, u32) -> Outcome,
+) -> ExitCode {
     let owner = match Account::acting(home, "qmailq") {
         Ok(owner) => owner.uid,
         Err(error) => return exit::fatal(name, &error, exit::TEMPORARY),
@@ -52,9 +67,12 @@ pub(crate) fn run(name: &str, home: &Home, spawner: &impl Spawner) -> ExitCode {
         let words = format_args!("unable to switch to {}: {error}", messages.display());
         return exit::fatal(name, &words, exit::TEMPORARY);
     }
+    if let Err(words) = prepare() {
+        return exit::fatal(name, &words, exit::TEMPORARY);
+    }
     let served = stdio::run(async {
         let requests = requests()?;
-        serve(spawner, owner, requests).await
+        serve(deliver, owner, requests).await
     });
     match served.and_then(|served| served) {
         Ok(()) => ExitCode::SUCCESS,
@@ -91,7 +109,7 @@ fn requests() -> io::Result<mpsc::Receiver<Request>> {
 ///
 /// A report cannot be written.
 async fn serve(
-    spawner: &impl Spawner,
+    deliver: &impl AsyncFn(&Request, u32) -> Outcome,
     owner: u32,
     mut requests: mpsc::Receiver<Request>,
 ) -> io::Result<()> {
@@ -111,8 +129,7 @@ async fn serve(
                 Some(free) => {
                     *free = true;
                     running.push(async move {
-                        let outcome = deliver(spawner, owner, &request).await;
-                        (request.delivery, outcome.unwrap_or_else(|outcome| outcome))
+                        (request.delivery, deliver(&request, owner).await)
                     });
                     continue;
                 }
@@ -134,7 +151,7 @@ fn report(octets: &[u8]) -> io::Result<()> {
 /// # Errors
 ///
 /// What becomes of a request for which no program was run to its end.
-async fn deliver<S: Spawner>(
+async fn run_program<S: Spawner>(
     spawner: &S,
     owner: u32,
     request: &Request,
@@ -162,7 +179,7 @@ async fn deliver<S: Spawner>(
 }
 
 /// Opens a message in the current directory.
-fn open(name: &[u8], owner: u32) -> Result<File, Refusal> {
+pub(crate) fn open(name: &[u8], owner: u32) -> Result<File, Refusal> {
     // A FIFO that somebody put there must not make the open wait.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let message = rustix::fs::open(OsStr::from_bytes(name), flags, Mode::empty())

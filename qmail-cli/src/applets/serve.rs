@@ -158,6 +158,7 @@ fn lower(arguments: Arguments) -> Result<serve::Options, &'static str> {
         );
     }
     Ok(serve::Options {
+        inherited_smtp: Vec::new(),
         home: Home::choose(arguments.home, Some("qmail-home")),
         smtp,
         submission: arguments.submission,

@@ -16,6 +16,7 @@ pub(crate) const COMMANDS: &[(&str, Describe)] = &[
     ("manual", applets::manual::Arguments::command),
     ("queue", applets::queue::Arguments::command),
     ("serve", applets::serve::Arguments::command),
+    ("start", applets::partitioned::Arguments::command),
 ];
 
 macro_rules! pages {

@@ -26,6 +26,7 @@ use super::settings::limits;
 use super::{Options, SpoolKind, StartError};
 use crate::home::Controls;
 use crate::policy::own_addresses;
+use crate::submission_client::SocketSubmit;
 
 /// Threads that work on the queue's files: they wait for the disk more than they compute.
 const DISK_THREADS: usize = 16;
@@ -69,6 +70,13 @@ impl Mailer {
                     Arc::new(SplitSpool::open(&queue, workers)?.keeping_spares()),
                     Some(Trigger::open(&queue)?),
                 )
+            }
+            SpoolKind::Elsewhere => {
+                let socket = options.home.submission_socket();
+                return Ok(Self {
+                    submit: Arc::new(SocketSubmit { socket }),
+                    running: None,
+                });
             }
             SpoolKind::Memory => (Arc::new(MemorySpool::new()), None),
         };
@@ -211,7 +219,7 @@ fn engine_config(
 }
 
 /// Sending by SMTP, as the control files say.
-fn remote_delivery(controls: &Controls) -> Result<RemoteDelivery, StartError> {
+pub(crate) fn remote_delivery(controls: &Controls) -> Result<RemoteDelivery, StartError> {
     let remote = &controls.remote;
     let mut config =
         RemoteConfig::new(remote.helo_host.clone()).map_err(|source| StartError::Hello {

@@ -22,10 +22,13 @@ use std::path::PathBuf;
 
 use crate::home::Home;
 
+pub(crate) use listen::listener;
+pub(crate) use mailer::remote_delivery;
 pub(crate) use networks::Networks;
 pub(crate) use report::LogFormat;
 pub(crate) use settings::{Settings, smtp_config};
-pub(crate) use start::{StartError, run};
+pub(crate) use start::{StartError, run, run_network};
+pub(crate) use submission::Socket as SubmissionSocket;
 
 /// What `qmail serve` is asked for, checked.
 #[derive(Debug)]
@@ -33,6 +36,8 @@ pub(crate) struct Options {
     pub(crate) home: Home,
     /// Where to take mail; may be empty.
     pub(crate) smtp: Vec<SocketAddr>,
+    /// Listening sockets of whoever started this process, for the same.
+    pub(crate) inherited_smtp: Vec<std::net::TcpListener>,
     /// Where to take mail of users who log in; may be empty.
     pub(crate) submission: Vec<SocketAddr>,
     /// The same, encrypted from the start; may be empty.
@@ -79,4 +84,6 @@ pub(crate) enum SpoolKind {
     Split,
     /// In memory, for tests.
     Memory,
+    /// In another process, which is handed each message through the socket of the home.
+    Elsewhere,
 }

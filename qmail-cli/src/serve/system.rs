@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use qmail_core::{Origin, Submit};
 use qmail_deliver::{
     AssignedUsers, FirstOf, FixedUsers, HickoryResolver, Resolver, User, UserDirectory,
 };
@@ -21,7 +22,7 @@ use super::mailer::Mailer;
 use super::report::Reporter;
 use super::settings::{Seed, Settings};
 use super::smtp::Door;
-use super::{Options, StartError, listen, pop3, smtp, submission};
+use super::{Options, SpoolKind, StartError, listen, pop3, smtp, submission};
 use crate::home::{Controls, Home};
 use crate::passwords::PasswordFile;
 
@@ -99,6 +100,10 @@ impl System {
             let listeners = bind_all(door.name(), options.addresses(door))?;
             smtp_listeners.extend(listeners.into_iter().map(|listener| (door, listener)));
         }
+        for listener in &options.inherited_smtp {
+            let listener = TcpListener::from_std(listener.try_clone()?)?;
+            smtp_listeners.push((Door::Mx, listener));
+        }
         let pop3_listeners = bind_all("pop3", &options.pop3)?;
         let pop3_listeners = pop3_listeners.into_iter().map(|listener| ((), listener));
         for warning in &controls.warnings {
@@ -145,15 +150,10 @@ impl System {
             let shared = shared.clone();
             move |(), stream, _, pass| shared.pop3_session(&accounts, stream, pass)
         })?;
-        let local = match submission::Socket::bind(options.home.submission_socket()) {
-            Ok(socket) => Some(tokio::spawn(socket.serve(mailer.submit(), shared.stop))),
-            Err((path, error)) => {
-                reporter.warning(&format_args!(
-                    "unable to make {}: {error}; programs of this host cannot submit mail",
-                    path.display()
-                ));
-                None
-            }
+        let local = match options.spool {
+            // Who keeps the queue has the socket.
+            SpoolKind::Elsewhere => None,
+            _ => take_local_mail(&options.home, mailer.submit(), shared),
         };
         for (door, address) in &smtp.addresses {
             reporter.notice("listening", &format_args!("{} {address}", door.name()));
@@ -268,6 +268,20 @@ impl System {
             reporter: self.reporter.clone(),
         });
         self.reporter.notice("reread", &"controls");
+    }
+}
+
+/// Takes mail from programs of this host. Without it the system is of use, too.
+fn take_local_mail(home: &Home, submit: Arc<dyn Submit>, shared: Shared) -> Option<JoinHandle<()>> {
+    match submission::Socket::bind(home.submission_socket()) {
+        Ok(socket) => Some(tokio::spawn(socket.serve(submit, shared.stop, Origin::Uid))),
+        Err((path, error)) => {
+            shared.reporter.warning(&format_args!(
+                "unable to make {}: {error}; programs of this host cannot submit mail",
+                path.display()
+            ));
+            None
+        }
     }
 }
 
