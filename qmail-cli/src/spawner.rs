@@ -47,21 +47,21 @@ pub(crate) fn run(name: &str, home: &Home, spawner: &impl Spawner) -> ExitCode {
         let outcome = run_program(spawner, owner, request).await;
         outcome.unwrap_or_else(|outcome| outcome)
     };
-    run_with(name, home, || Ok(()), &deliver)
+    match Account::acting(home, "qmailq") {
+        Ok(owner) => run_with(name, home, owner.uid, || Ok(()), &deliver),
+        Err(error) => exit::fatal(name, &error, exit::TEMPORARY),
+    }
 }
 
-/// Delivers what is asked for, to the end of the requests. `prepare` is called when all is there that needs rights, and before there
-/// are threads; `deliver` is given a request and who must own its message.
+/// Delivers what is asked for, to the end of the requests. `owner` is who must own messages. `prepare` is called when all is there that
+/// needs rights, and before there are threads; `deliver` is given a request and the owner.
 pub(crate) fn run_with(
     name: &str,
     home: &Home,
+    owner: u32,
     prepare: impl FnOnce() -> Result<(), String>,
     deliver: &impl AsyncFn(&Request, u32) -> Outcome,
 ) -> ExitCode {
-    let owner = match Account::acting(home, "qmailq") {
-        Ok(owner) => owner.uid,
-        Err(error) => return exit::fatal(name, &error, exit::TEMPORARY),
-    };
     let messages = home.queue().join("mess");
     if let Err(error) = std::env::set_current_dir(&messages) {
         let words = format_args!("unable to switch to {}: {error}", messages.display());

@@ -15,7 +15,8 @@ pub(crate) use catalog::{
     CLASSIC as CLASSIC_CONTROLS, ControlFile, ControlKind, Fallback, OWN as OWN_CONTROLS,
 };
 pub(crate) use controls::{
-    Controls, Pop3Controls, QueueControls, ReceiverControls, RemoteControls, SmtpControls,
+    Controls, Pop3Controls, QueueControls, ReceiverControls, RemoteControls, SendControls,
+    SmtpControls,
 };
 pub(crate) use create::{CreateError, FirstUser, create_controls, create_users};
 pub(crate) use directory::ControlError;

@@ -25,6 +25,7 @@ pub(super) fn of(party: Party, home: &Home) -> Option<Grants> {
             ..Grants::default()
         },
         Party::Writer => Grants {
+            list: vec![home.queue()],
             write: [
                 queue(&["pid", "mess", "intd", "todo", "lock"]),
                 vec![home.path().join("run")],
@@ -33,11 +34,13 @@ pub(super) fn of(party: Party, home: &Home) -> Option<Grants> {
             ..Grants::default()
         },
         Party::Manager => Grants {
+            list: vec![home.queue()],
             read: [queue(&["todo", "mess"]), vec![home.control()]].concat(),
             write: queue(&["info", "local", "remote", "bounce", "lock"]),
             ..Grants::default()
         },
         Party::Cleaner => Grants {
+            list: vec![home.queue()],
             write: queue(&["pid", "mess", "intd", "todo"]),
             ..Grants::default()
         },

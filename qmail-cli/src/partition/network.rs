@@ -1,6 +1,7 @@
 //! The network party: speaks SMTP on ports that the supervisor opened, and hands messages to the writer. Once it has read the control
 //! files it can open no file; to have them read again it is started again.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
@@ -13,10 +14,13 @@ use crate::home::Home;
 use crate::serve::{self, LogFormat, SpoolKind};
 use crate::{exit, inherited};
 
-pub(super) fn run(home: &Home) -> ExitCode {
+pub(super) fn run(home: &Home, arguments: &[OsString]) -> ExitCode {
+    let count = arguments
+        .first()
+        .and_then(|count| count.to_str()?.parse().ok());
     let options = serve::Options {
         home: home.clone(),
-        inherited_smtp: listeners(),
+        inherited_smtp: listeners(count.unwrap_or(0)),
         smtp: Vec::new(),
         submission: Vec::new(),
         submissions: Vec::new(),
@@ -35,10 +39,10 @@ pub(super) fn run(home: &Home) -> ExitCode {
     }
 }
 
-/// What the supervisor opened, from [`FIRST_LISTENER`] on.
-fn listeners() -> Vec<TcpListener> {
-    (FIRST_LISTENER..)
-        .map_while(|descriptor| inherited::copy(descriptor).ok())
+/// What the supervisor opened: so many, from [`FIRST_LISTENER`] on.
+fn listeners(count: i32) -> Vec<TcpListener> {
+    (FIRST_LISTENER..FIRST_LISTENER + count)
+        .filter_map(|descriptor| inherited::copy(descriptor).ok())
         .map(|file: File| TcpListener::from(OwnedFd::from(file)))
         .collect()
 }

@@ -1,11 +1,14 @@
 //! The parties by name, and what each process does first.
 
+use std::io;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use crate::applet::Call;
-use crate::exit;
 use crate::home::Home;
 use crate::sandbox::{self, SandboxError};
+use crate::submission_client::SocketSubmit;
+use crate::{exit, send};
 
 use super::{grants, logger, network, remote, writer};
 
@@ -73,13 +76,26 @@ pub(crate) fn run(call: &Call) -> ExitCode {
     };
     let home = Home::choose(None, None);
     match party {
-        Party::Network => network::run(&home),
+        Party::Network => network::run(&home, arguments),
         Party::Writer => writer::run(&home),
-        Party::Remote => remote::run(&home),
+        Party::Remote => remote::run(&home, arguments),
         Party::Log => logger::run(&home),
-        Party::Manager => classic(party, &home, "qmail-send", arguments),
+        Party::Manager => manager(&home),
         Party::Cleaner => classic(party, &home, "qmail-clean", arguments),
         Party::Launcher => classic(party, &home, "qmail-lspawn", arguments),
+    }
+}
+
+/// qmail-send, whose bounces go to the writer.
+fn manager(home: &Home) -> ExitCode {
+    let bounces = Arc::new(SocketSubmit {
+        socket: home.submission_socket(),
+    });
+    let lock = || lock_down(Party::Manager, home).map_err(io::Error::other);
+    match send::run(home, bounces, lock) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(exit::TEMPORARY),
+        Err(error) => exit::fatal("manager", &error, exit::TEMPORARY),
     }
 }
 

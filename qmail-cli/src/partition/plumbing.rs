@@ -92,16 +92,23 @@ pub(super) enum PlanError {
 
 /// The pipes of manager, launcher, remote and cleaner, as qmail-start(8) lays them.
 pub(super) fn delivery(
+    home: &Home,
     log: &impl Fn() -> io::Result<Stdio>,
     default_delivery: &str,
-) -> io::Result<[Plan; 4]> {
+) -> Result<Vec<Plan>, PlanError> {
+    let writer = Account::acting(home, "qmailq")?;
     let mut manager = Plan::new(Party::Manager);
     let mut helpers = Vec::new();
     let mut ends: Vec<OwnedFd> = Vec::new();
-    for party in [Party::Launcher, Party::Remote, Party::Cleaner] {
+    for (party, arguments) in [
+        (Party::Launcher, vec![default_delivery.into()]),
+        (Party::Remote, vec![writer.uid.to_string().into()]),
+        (Party::Cleaner, Vec::new()),
+    ] {
         let (requests, to_helper) = io::pipe()?;
         let (from_helper, reports) = io::pipe()?;
         let mut helper = Plan::new(party);
+        helper.arguments = arguments;
         helper.stdin = requests.into();
         helper.stdout = reports.into();
         helpers.push(helper);
@@ -113,11 +120,6 @@ pub(super) fn delivery(
     manager.stdout = ends.next().map_or_else(Stdio::null, Stdio::from);
     manager.stderr = ends.next().map_or_else(Stdio::null, Stdio::from);
     manager.more = ends.collect();
-    if let Some(launcher) = helpers.first_mut() {
-        launcher.arguments = vec![default_delivery.into()];
-    }
-    let mut helpers = helpers.into_iter();
-    let mut next = || helpers.next().unwrap_or_else(|| Plan::new(Party::Cleaner));
-    let (launcher, remote, cleaner) = (next(), next(), next());
-    Ok([launcher, remote, cleaner, manager])
+    helpers.push(manager);
+    Ok(helpers)
 }

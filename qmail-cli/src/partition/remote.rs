@@ -1,6 +1,7 @@
 //! The remote party: delivers to other hosts what the manager asks for, over the protocol of qmail-rspawn(8), without a process for
 //! each message. Connections to a host are kept and used again.
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -16,7 +17,12 @@ use crate::home::{Controls, Home};
 use crate::serve::remote_delivery;
 use crate::spawner;
 
-pub(super) fn run(home: &Home) -> ExitCode {
+/// The argument is the uid that messages belong to.
+pub(super) fn run(home: &Home, arguments: &[OsString]) -> ExitCode {
+    let owner = arguments.first().and_then(|uid| uid.to_str()?.parse().ok());
+    let Some(owner) = owner else {
+        return exit::fatal("remote", &"whose messages?", exit::PERMANENT);
+    };
     let delivery = match prepare(home) {
         Ok(delivery) => delivery,
         Err(words) => return exit::fatal("remote", &words, exit::TEMPORARY),
@@ -26,7 +32,7 @@ pub(super) fn run(home: &Home) -> ExitCode {
         let outcome = deliver(&delivery, request, owner).await;
         outcome.unwrap_or_else(Refusal::outcome)
     };
-    spawner::run_with("remote", home, lock, &deliver)
+    spawner::run_with("remote", home, owner, lock, &deliver)
 }
 
 /// Reads what needs files.
@@ -53,6 +59,7 @@ async fn deliver(
     let recipient =
         Address::new(address(&request.recipient)).map_err(|_| Refusal::AddressTooLong)?;
     let job = Job {
+        message: 0,
         content: Arc::new(FileContent::new(message)),
         sender,
         recipients: vec![recipient],

@@ -120,6 +120,8 @@ struct Group {
     children: Vec<(Party, Child)>,
     started: Instant,
     pause: Duration,
+    /// It was told to end, so that it begins anew.
+    told: bool,
 }
 
 impl Group {
@@ -130,7 +132,8 @@ impl Group {
             .iter_mut()
             .map(|(party, child)| Box::pin(async move { (*party, child.wait().await) }));
         let ((party, status), _, _) = futures::future::select_all(ends).await;
-        (party, status.is_ok_and(|status| status.success()))
+        let well = self.told || status.is_ok_and(|status| status.success());
+        (party, well)
     }
 
     fn signal(&self, signal: SignalNumber) {
@@ -188,6 +191,7 @@ impl Starter<'_> {
             children,
             started: Instant::now(),
             pause,
+            told: false,
         })
     }
 
@@ -206,10 +210,15 @@ impl Starter<'_> {
                 plan.stdout = self.log()?;
                 vec![plan]
             }
-            Kind::Delivery => delivery(&|| self.log(), &self.options.default_delivery)?.into(),
+            Kind::Delivery => delivery(
+                &self.options.home,
+                &|| self.log(),
+                &self.options.default_delivery,
+            )?,
             Kind::Network => {
                 let mut plan = Plan::new(Party::Network);
                 plan.stdout = self.log()?;
+                plan.arguments = vec![self.listeners.len().to_string().into()];
                 for listener in self.listeners {
                     plan.more.push(listener.try_clone()?.into());
                 }
@@ -296,13 +305,19 @@ async fn watch(options: &Options, listeners: &[TcpListener]) -> Result<(), Start
     loop {
         match signals.next_event(&mut groups).await {
             Event::End => break,
-            Event::HangUp => groups
-                .iter()
-                .for_each(|(kind, group)| hang_up(*kind, group)),
-            Event::Alarm => groups
-                .iter()
-                .filter(|(kind, _)| *kind == Kind::Delivery)
-                .for_each(|(_, group)| signal_manager(group, SignalNumber::ALARM)),
+            Event::HangUp => {
+                ready(begun).await;
+                for (kind, group) in &mut groups {
+                    hang_up(*kind, group);
+                }
+            }
+            Event::Alarm => {
+                ready(begun).await;
+                groups
+                    .iter()
+                    .filter(|(kind, _)| *kind == Kind::Delivery)
+                    .for_each(|(_, group)| signal_manager(group, SignalNumber::ALARM));
+            }
             Event::Ended(_, party, false) if begun.elapsed() < STARTING => {
                 stop(&mut groups).await;
                 let party = party.name();
@@ -320,6 +335,11 @@ async fn watch(options: &Options, listeners: &[TcpListener]) -> Result<(), Start
     }
     stop(&mut groups).await;
     Ok(())
+}
+
+/// A signal that comes before a process waits for it would end that.
+async fn ready(begun: Instant) {
+    sleep(STARTING.saturating_sub(begun.elapsed())).await;
 }
 
 /// What is left of a group ends, and all of it begins anew after a pause.
@@ -341,10 +361,13 @@ async fn start_again(
 }
 
 /// The manager reads its tables again; the network party all there is, by starting again.
-fn hang_up(kind: Kind, group: &Group) {
+fn hang_up(kind: Kind, group: &mut Group) {
     match kind {
         Kind::Delivery => signal_manager(group, SignalNumber::HUP),
-        Kind::Network => group.signal(SignalNumber::TERM),
+        Kind::Network => {
+            group.told = true;
+            group.signal(SignalNumber::TERM);
+        }
         Kind::Log | Kind::Writer => {}
     }
 }

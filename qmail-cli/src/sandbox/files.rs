@@ -36,6 +36,7 @@ pub(super) fn lock(grants: &Grants) -> Result<Enforced, SandboxError> {
     let status = ruleset
         .scope(Scope::from_all(WANTED))
         .and_then(Ruleset::create)
+        .and_then(|created| created.add_rules(path_beneath_rules(&grants.list, AccessFs::ReadDir)))
         .and_then(|created| created.add_rules(path_beneath_rules(&grants.read, read)))
         .and_then(|created| created.add_rules(path_beneath_rules(&grants.write, write)))
         .and_then(|created| created.add_rules(ports))

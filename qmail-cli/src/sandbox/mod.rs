@@ -18,6 +18,8 @@ pub(crate) use system_calls::Calls;
 /// What a party may do.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Grants {
+    /// Directories below which it may list names, and no more.
+    pub(crate) list: Vec<PathBuf>,
     /// Files and directories that it may read.
     pub(crate) read: Vec<PathBuf>,
     /// Directories that it may read, and in which it may make, change, link, rename and remove files.
@@ -129,6 +131,7 @@ impl fmt::Display for Grants {
             };
             writeln!(f, "  {what:<8} {paths}")
         };
+        line("lists", &self.list)?;
         line("reads", &self.read)?;
         line("writes", &self.write)?;
         let connects = match self.connect {

@@ -220,6 +220,8 @@ const WRITE: &[i64] = &[
     libc::SYS_utimensat,
     libc::SYS_renameat,
     #[cfg(target_arch = "x86_64")]
+    libc::SYS_chmod,
+    #[cfg(target_arch = "x86_64")]
     libc::SYS_link,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_mkdir,

@@ -10,7 +10,6 @@ mod listen;
 mod mailer;
 mod networks;
 mod pop3;
-mod report;
 mod settings;
 mod smtp;
 mod start;
@@ -22,10 +21,10 @@ use std::path::PathBuf;
 
 use crate::home::Home;
 
+pub(crate) use crate::report::LogFormat;
 pub(crate) use listen::listener;
 pub(crate) use mailer::remote_delivery;
 pub(crate) use networks::Networks;
-pub(crate) use report::LogFormat;
 pub(crate) use settings::{Settings, smtp_config};
 pub(crate) use start::{StartError, run, run_network};
 pub(crate) use submission::Socket as SubmissionSocket;

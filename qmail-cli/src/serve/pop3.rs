@@ -12,7 +12,7 @@ use qmail_pop3::{
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::accounts::Accounts;
-use super::report::Reporter;
+use crate::report::Reporter;
 
 /// Serves one client to the end.
 pub(super) async fn serve<S>(

@@ -5,14 +5,13 @@ use std::sync::{Arc, PoisonError, RwLock};
 use qmail_core::Submit;
 use qmail_core::route::Tables;
 use qmail_deliver::{Resolver, UserDirectory};
-use qmail_queue::Limits;
 use qmail_smtp::server::{self, Dialect, Login};
 
 use super::entrance::Entrance;
-use super::report::Reporter;
 use super::smtp::{self, Door};
-use crate::home::{EntranceControls, Pop3Controls, QueueControls, SmtpControls};
+use crate::home::{EntranceControls, Pop3Controls, SmtpControls};
 use crate::policy::{Policy, own_addresses};
+use crate::report::Reporter;
 
 /// The settings in force. A session keeps those that it began with.
 pub(crate) struct Settings(RwLock<Current>);
@@ -142,14 +141,4 @@ fn pop3_config(controls: &Pop3Controls) -> qmail_pop3::Config {
     let mut config = qmail_pop3::Config::default();
     config.idle = controls.timeout;
     config
-}
-
-/// How much the queue does at once.
-pub(crate) fn limits(controls: &QueueControls) -> Limits {
-    let mut limits = Limits::default();
-    limits.local_max = controls.local_max;
-    limits.remote_max = controls.remote_max;
-    limits.remote_destination_max = controls.destination_max;
-    limits.lifetime_seconds = controls.lifetime.as_secs();
-    limits
 }

@@ -12,11 +12,11 @@ use qmail_queue::split::SendMutex;
 use qmail_queue::{SplitSpool, SpoolError};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-use super::report::Reporter;
 use super::system::System;
 use super::{LogFormat, Options};
 use crate::home::{ControlError, Controls, CreateError, FirstUser, create_controls, create_users};
 use crate::passwords::{self, PasswordFile};
+use crate::report::Reporter;
 use crate::{exit, log};
 
 /// Descriptors that are kept for the log, the queue, deliveries and lookups.

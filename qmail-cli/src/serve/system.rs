@@ -19,12 +19,12 @@ use super::accounts::Accounts;
 use super::entrance::full_words;
 use super::gate::{Full, Gate, Limits, Pass};
 use super::mailer::Mailer;
-use super::report::Reporter;
 use super::settings::{Seed, Settings};
 use super::smtp::Door;
 use super::{Options, SpoolKind, StartError, listen, pop3, smtp, submission};
 use crate::home::{Controls, Home};
 use crate::passwords::PasswordFile;
+use crate::report::Reporter;
 
 /// How long SMTP sessions may go on after the signal to end: a message on its way in is let in.
 const SMTP_GRACE: Duration = Duration::from_secs(10);
