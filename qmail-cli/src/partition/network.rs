@@ -11,7 +11,7 @@ use super::Party;
 use super::party::lock_down;
 use super::plumbing::FIRST_LISTENER;
 use crate::home::Home;
-use crate::serve::{self, LogFormat, SpoolKind};
+use crate::serve::{self, LogFormat};
 use crate::{exit, inherited};
 
 pub(super) fn run(home: &Home, arguments: &[OsString]) -> ExitCode {
@@ -26,10 +26,12 @@ pub(super) fn run(home: &Home, arguments: &[OsString]) -> ExitCode {
         submissions: Vec::new(),
         lmtp: Vec::new(),
         pop3: Vec::new(),
+        pop3s: Vec::new(),
         deliver: false,
         mailboxes: Vec::new(),
         any_password: false,
-        spool: SpoolKind::Elsewhere,
+        spool: None,
+        queue_elsewhere: true,
         log_format: LogFormat::Classic,
     };
     let lock = || lock_down(Party::Network, home).map_err(|error| error.to_string());

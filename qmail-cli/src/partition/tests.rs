@@ -262,7 +262,7 @@ fn what_each_party_may_do_can_be_shown() {
         assert!(text.contains(&format!("{} as ", party.name())), "{text}");
     }
     assert!(
-        text.contains("network as qmaild\n  reads    /etc/resolv.conf"),
+        text.contains("network as qmaild\n  lists    nothing\n  reads    /etc/resolv.conf"),
         "{text}"
     );
 }

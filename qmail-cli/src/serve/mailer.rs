@@ -13,15 +13,16 @@ use qmail_deliver::{
 };
 use qmail_queue::split::Trigger;
 use qmail_queue::{
-    Engine, Intake, MemorySpool, Parts, Queue, SplitSpool, Spool, SystemClock, Workers,
+    Engine, Intake, JournalSpool, MemorySpool, Parts, Queue, SplitSpool, Spool, SystemClock,
+    Workers,
 };
 use qmail_smtp::client::Timeouts;
 use rand::TryRng as _;
 use rand::rngs::SysRng;
 use tokio::task::JoinHandle;
 
-use super::{Options, SpoolKind, StartError};
-use crate::home::Controls;
+use super::{Options, StartError};
+use crate::home::{Controls, SpoolKind};
 use crate::policy::own_addresses;
 use crate::queue_config::{self, watch};
 use crate::report::Reporter;
@@ -59,20 +60,25 @@ impl Mailer {
         reporter: &Reporter,
     ) -> Result<Self, StartError> {
         let queue = options.home.queue();
-        let (spool, trigger): (Arc<dyn Spool>, _) = match options.spool {
+        if options.queue_elsewhere {
+            let socket = options.home.submission_socket();
+            return Ok(Self {
+                submit: Arc::new(SocketSubmit { socket }),
+                running: None,
+            });
+        }
+        let (spool, trigger): (Arc<dyn Spool>, _) = match options.spool_kind()? {
+            SpoolKind::Journal => {
+                let workers = Workers::threads(DISK_THREADS)?;
+                let journal = options.home.journal();
+                (Arc::new(JournalSpool::open(journal, workers)?), None)
+            }
             SpoolKind::Split => {
                 let workers = Workers::threads(DISK_THREADS)?;
                 (
                     Arc::new(SplitSpool::open(&queue, workers)?.keeping_spares()),
                     Some(Trigger::open(&queue)?),
                 )
-            }
-            SpoolKind::Elsewhere => {
-                let socket = options.home.submission_socket();
-                return Ok(Self {
-                    submit: Arc::new(SocketSubmit { socket }),
-                    running: None,
-                });
             }
             SpoolKind::Memory => (Arc::new(MemorySpool::new()), None),
         };
