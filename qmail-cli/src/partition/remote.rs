@@ -13,7 +13,7 @@ use qmail_queue::helpers::spawn::{Refusal, Request};
 use super::Party;
 use super::party::lock_down;
 use crate::exit;
-use crate::home::{Controls, Home};
+use crate::home::{Home, RemoteControls};
 use crate::serve::remote_delivery;
 use crate::spawner;
 
@@ -37,7 +37,7 @@ pub(super) fn run(home: &Home, arguments: &[OsString]) -> ExitCode {
 
 /// Reads what needs files.
 fn prepare(home: &Home) -> Result<RemoteDelivery, String> {
-    let controls = Controls::read(home).map_err(|error| error.to_string())?;
+    let controls = RemoteControls::read(home).map_err(|error| error.to_string())?;
     // The resolver wants to know that there is a runtime.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -22,7 +22,7 @@ use rand::rngs::SysRng;
 use tokio::task::JoinHandle;
 
 use super::{Options, StartError};
-use crate::home::{Controls, SpoolKind};
+use crate::home::{Controls, RemoteControls, SpoolKind};
 use crate::policy::own_addresses;
 use crate::queue_config::{self, watch};
 use crate::report::Reporter;
@@ -101,7 +101,7 @@ impl Mailer {
             .with_programs(programs)
             .with_submit(forwards.clone());
         let local = Arc::new(LocalDelivery::new(users, agent));
-        let remote = remote_delivery(controls)?;
+        let remote = remote_delivery(&controls.remote)?;
         let mut parts = Parts::new(
             spool,
             clock,
@@ -191,8 +191,7 @@ impl Submit for LateSubmit {
 }
 
 /// Sending by SMTP, as the control files say.
-pub(crate) fn remote_delivery(controls: &Controls) -> Result<RemoteDelivery, StartError> {
-    let remote = &controls.remote;
+pub(crate) fn remote_delivery(remote: &RemoteControls) -> Result<RemoteDelivery, StartError> {
     let mut config =
         RemoteConfig::new(remote.helo_host.clone()).map_err(|source| StartError::Hello {
             value: Escaped(&remote.helo_host).to_string(),
