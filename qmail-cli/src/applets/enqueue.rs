@@ -5,9 +5,8 @@
 //! It takes all of both before it promises anything, and exits with 0 only when the message would survive a power cut. Any
 //! other exit leaves nothing behind, except by a crash: what that leaves is swept up when it is old.
 
-use std::fs::File;
-use std::io::{self, Read as _};
-use std::os::fd::{AsFd, OwnedFd};
+use std::io;
+use std::os::fd::AsFd;
 use std::path::{Component, Path};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -28,6 +27,7 @@ use tokio::time::sleep;
 
 use crate::applet::{Applet, Call, Kind};
 use crate::home::{Home, SpoolKind, extra_recipients};
+use crate::input::Input;
 use crate::privilege::{Account, AccountError, is_setuid};
 use crate::queue_program::FOR_BOUNCE;
 use crate::{exit, stdio};
@@ -188,19 +188,18 @@ async fn connect(home: &Home) -> Option<UnixStream> {
 
 /// Has the running system take message and envelope, as [`submission`] frames them.
 async fn hand_over(mut running: UnixStream) -> Result<(), u8> {
-    let mut message = Input::new(io::stdin())?;
+    let mut message = input(io::stdin())?;
     let mut gone = false;
-    while let Some(chunk) = message.read().await? {
+    while let Some(chunk) = read(&mut message).await? {
         gone |= send(&mut running, &submission::chunk_header(chunk.len()), gone).await;
         gone |= send(&mut running, &chunk, gone).await;
     }
     gone |= send(&mut running, &submission::chunk_header(0), gone).await;
     // Read here as well: a caller need not close its end of the pipe.
-    let mut envelope = Input::new(io::stdout())?;
+    let mut envelope = input(io::stdout())?;
     let mut reader = EnvelopeReader::default();
     loop {
-        let chunk = envelope
-            .read()
+        let chunk = read(&mut envelope)
             .await?
             .ok_or(EnvelopeError::Torn.exit_code())?;
         gone |= send(&mut running, &chunk, gone).await;
@@ -225,8 +224,8 @@ async fn send(running: &mut UnixStream, octets: &[u8], gone: bool) -> bool {
 }
 
 async fn copy_message(draft: &mut dyn SpoolDraft) -> Result<(), u8> {
-    let mut message = Input::new(io::stdin())?;
-    while let Some(chunk) = message.read().await? {
+    let mut message = input(io::stdin())?;
+    while let Some(chunk) = read(&mut message).await? {
         let written = draft.write(chunk).await;
         written.map_err(|error| exit_code(&error))?;
     }
@@ -235,9 +234,9 @@ async fn copy_message(draft: &mut dyn SpoolDraft) -> Result<(), u8> {
 
 async fn read_envelope() -> Result<Envelope, u8> {
     // Descriptor 1 is read, not written.
-    let mut input = Input::new(io::stdout())?;
+    let mut envelope = input(io::stdout())?;
     let mut reader = EnvelopeReader::default();
-    while let Some(chunk) = input.read().await? {
+    while let Some(chunk) = read(&mut envelope).await? {
         let received = reader.receive(&chunk).map_err(EnvelopeError::exit_code)?;
         if let Some(envelope) = received {
             return Ok(envelope);
@@ -246,36 +245,15 @@ async fn read_envelope() -> Result<Envelope, u8> {
     Err(EnvelopeError::Torn.exit_code())
 }
 
-/// A descriptor to read from. Reading may take long and is done beside, so that a submission can be given up meanwhile.
-struct Input(Arc<File>);
-
-impl Input {
-    fn new(descriptor: impl AsFd) -> Result<Self, u8> {
-        let own: io::Result<OwnedFd> = descriptor.as_fd().try_clone_to_owned();
-        own.map(|own| Self(Arc::new(own.into()))).map_err(|_| READ)
-    }
-
-    /// Some octets; `None` at the end.
-    async fn read(&mut self) -> Result<Option<Bytes>, u8> {
-        let file = Arc::clone(&self.0);
-        let read = tokio::task::spawn_blocking(move || read(&file)).await;
-        let octets = read.map_err(|_| READ)?.map_err(|_| READ)?;
-        Ok((!octets.is_empty()).then(|| octets.into()))
-    }
+/// Begins to read a descriptor.
+fn input(descriptor: impl AsFd) -> Result<Input, u8> {
+    Input::new(descriptor, READ_OCTETS).map_err(|_| NO_MEMORY)
 }
 
-fn read(mut file: &File) -> io::Result<Vec<u8>> {
-    let mut octets = vec![0; READ_OCTETS];
-    loop {
-        match file.read(&mut octets) {
-            Ok(count) => {
-                octets.truncate(count);
-                return Ok(octets);
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
+/// Some octets of it; `None` at the end.
+async fn read(input: &mut Input) -> Result<Option<Bytes>, u8> {
+    let octets = input.next().await.map_err(|_| READ)?;
+    Ok((!octets.is_empty()).then_some(octets))
 }
 
 /// What the spool's trouble is called.
