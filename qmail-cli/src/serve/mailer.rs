@@ -25,6 +25,7 @@ use super::{Options, StartError};
 use crate::home::{Controls, RemoteControls, SpoolKind};
 use crate::policy::own_addresses;
 use crate::queue_config::{self, watch};
+use crate::queue_desk::{self, Desk, Resting, Source};
 use crate::report::Reporter;
 use crate::submission_client::SocketSubmit;
 
@@ -41,6 +42,8 @@ const PROGRAM_TIME_MAX: Duration = Duration::from_secs(3600);
 pub(super) struct Mailer {
     submit: Arc<dyn Submit>,
     running: Option<Running>,
+    /// Answers `qmail queue`, if it could be opened.
+    _desk: Option<Desk>,
 }
 
 /// What there is when mail is delivered, not only accepted.
@@ -85,11 +88,20 @@ impl Mailer {
         let clock = Arc::new(SystemClock::new()?);
         let (pid, uid) = (std::process::id(), rustix::process::getuid().as_raw());
         if !options.deliver {
-            let intake = Intake::new(spool, clock, pid, uid)
+            let intake = Intake::new(Arc::clone(&spool), clock, pid, uid)
                 .with_extra_recipients(controls.queue.extra_recipients.as_slice());
+            let submit: Arc<dyn Submit> = Arc::new(intake);
+            let source = Resting {
+                spool,
+                submit: Arc::clone(&submit),
+                uid,
+                tables: Arc::clone(&controls.queue.tables),
+                _lock: None,
+            };
             return Ok(Self {
-                submit: Arc::new(intake),
+                submit,
                 running: None,
+                _desk: open_desk(options, source, reporter),
             });
         }
         let maildirs = Maildirs::new(&controls.pop3.hostname, pid, SystemTime::now);
@@ -103,7 +115,7 @@ impl Mailer {
         let local = Arc::new(LocalDelivery::new(users, agent));
         let remote = remote_delivery(&controls.remote)?;
         let mut parts = Parts::new(
-            spool,
+            Arc::clone(&spool),
             clock,
             controls.queue.tables.as_ref().clone(),
             local,
@@ -116,7 +128,12 @@ impl Mailer {
         })?;
         let (engine, queue) = Engine::new(parts, config);
         forwards.0.get_or_init(|| queue.clone());
+        let source = queue_desk::Running {
+            spool,
+            queue: queue.clone(),
+        };
         Ok(Self {
+            _desk: open_desk(options, source, reporter),
             submit: Arc::new(queue.clone()),
             running: Some(Running {
                 watcher: trigger.map(|trigger| tokio::spawn(watch(Some(trigger), queue.clone()))),
@@ -172,6 +189,24 @@ impl Mailer {
             running.queue.stop();
             let _ = running.engine.await;
             running.remote.close().await;
+        }
+    }
+}
+
+/// Lets people ask the queue. Mail goes on without it.
+fn open_desk(
+    options: &Options,
+    source: impl Source + 'static,
+    reporter: &Reporter,
+) -> Option<Desk> {
+    match Desk::open(&options.home, Arc::new(source)) {
+        Ok(desk) => Some(desk),
+        Err(error) => {
+            reporter.warning(&format_args!(
+                "`qmail queue` will not reach this queue, no socket in {}: {error}",
+                options.home.run().display()
+            ));
+            None
         }
     }
 }

@@ -13,7 +13,8 @@ use super::first::FirstTry;
 use super::record::{Mark, Place, Record};
 use super::{Again, Engine, Event, TROUBLE_WAIT, World};
 use crate::{
-    Attempt, Channel, JobId, LogEvent, PassId, Position, Recipient, SpoolError, Step, Verdict,
+    Attempt, Channel, JobId, LogEvent, MessageId, PassId, Position, Recipient, SpoolError, Step,
+    Verdict,
 };
 
 /// Recipients read at once. Those for one destination share jobs as far as they stand on one page.
@@ -305,7 +306,7 @@ impl Engine {
             id, channel, dying, ..
         } = entry.attempt;
         let first = entry.first.is_some();
-        let Judged { notes, done, left } = self.judge_all(reported, dying);
+        let Judged { notes, done, left } = self.judge_all(id, reported, dying);
         let deferred = !left.is_empty();
         let closed = !deferred && self.scheduler.is_last(pass, job);
         self.running[channel as usize] -= 1;
@@ -337,7 +338,7 @@ impl Engine {
         });
     }
 
-    fn judge_all(&self, reported: Reported, dying: bool) -> Judged {
+    fn judge_all(&self, id: MessageId, reported: Reported, dying: bool) -> Judged {
         let mut judged = Judged::default();
         let mut outcomes = reported.outcomes.into_iter();
         for (delivery, (recipient, place)) in (reported.first_delivery..).zip(reported.batch) {
@@ -365,7 +366,10 @@ impl Engine {
                 bounce::write_note(shown, text, &mut judged.notes);
             }
             match verdict {
-                Verdict::Deferral => judged.left.push(recipient),
+                Verdict::Deferral => {
+                    self.shared.reasons().keep(id, text);
+                    judged.left.push(recipient);
+                }
                 Verdict::Success | Verdict::Failure => judged.done.push(place),
             }
         }
