@@ -68,6 +68,7 @@ impl Mailer {
             return Ok(Self {
                 submit: Arc::new(SocketSubmit { socket }),
                 running: None,
+                _desk: None,
             });
         }
         let (spool, trigger): (Arc<dyn Spool>, _) = match options.spool_kind()? {
