@@ -22,6 +22,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use qmail_core::Submit;
 use qmail_queue::split::{SendMutex, Trigger};
 use qmail_queue::{
     Config, Engine, Parts, Queue, RealDisk, SplitSpool, Spool, SystemClock, Workers,
@@ -38,7 +39,6 @@ use self::spawn::Spawner;
 use crate::descriptor::wait_until;
 use crate::home::{Home, SendControls};
 use crate::queue_desk::{Desk, Running};
-use crate::queue_submit::QueueSubmit;
 use crate::report::{LogFormat, Reporter};
 use crate::{inherited, log, queue_config};
 
@@ -67,18 +67,24 @@ pub(crate) enum CannotStart {
     System(#[from] io::Error),
 }
 
-/// Runs the queue of a home until it is told to stop.
+/// Runs the queue of a home until it is told to stop. Bounces are handed to `bounces`. `lock_down` is called when all descriptors are
+/// there and before there is a thread.
 ///
 /// # Errors
 ///
-/// There is no log; what else is wrong is in the log, and `false` is returned.
-pub(crate) fn run(home: &Home) -> io::Result<bool> {
+/// There is no log, or no lock; what else is wrong is in the log, and `false` is returned.
+pub(crate) fn run(
+    home: &Home,
+    bounces: Arc<dyn Submit>,
+    lock_down: impl FnOnce() -> io::Result<()>,
+) -> io::Result<bool> {
     rustix::process::umask(Mode::RWXG | Mode::RWXO);
     let descriptors = inherited::take(1..=6);
+    lock_down()?;
     let sink = File::from(io::stdin().as_fd().try_clone_to_owned()?);
     let (log, writer) = log::start(sink)?;
     let reporter = Reporter::new(log, LogFormat::Classic);
-    let started = start(home, descriptors, &reporter).and_then(|system| Ok(system.run()?));
+    let started = start(home, descriptors, bounces, &reporter).and_then(|system| Ok(system.run()?));
     let result = started.map_err(|error| reporter.alert(&format_args!("cannot start: {error}")));
     writer.close();
     Ok(result.is_ok())
@@ -91,6 +97,7 @@ struct System<'a> {
     config: Config,
     spawners: [(u8, OwnedFd, OwnedFd); 2],
     clean: (OwnedFd, OwnedFd),
+    bounces: Arc<dyn Submit>,
     reporter: &'a Reporter,
     _mutex: SendMutex,
 }
@@ -99,6 +106,7 @@ struct System<'a> {
 fn start<'a>(
     home: &'a Home,
     descriptors: io::Result<Vec<OwnedFd>>,
+    bounces: Arc<dyn Submit>,
     reporter: &'a Reporter,
 ) -> Result<System<'a>, CannotStart> {
     if !may_enter(home.path()) {
@@ -137,6 +145,7 @@ fn start<'a>(
             (remote_limit, to_remote, from_remote),
         ],
         clean: (to_clean, from_clean),
+        bounces,
         reporter,
         _mutex: mutex,
     })
@@ -198,9 +207,7 @@ impl System<'_> {
             Arc::new(remote?),
         );
         parts.log = Arc::new(self.reporter.clone());
-        parts.bounces = Some(Arc::new(QueueSubmit {
-            home: self.home.path().to_owned(),
-        }));
+        parts.bounces = Some(self.bounces);
         let (engine, queue) = Engine::new(parts, self.config);
         loss.watch(queue.clone());
         let source = Running {

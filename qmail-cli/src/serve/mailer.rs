@@ -22,11 +22,12 @@ use rand::rngs::SysRng;
 use tokio::task::JoinHandle;
 
 use super::{Options, StartError};
-use crate::home::{Controls, SpoolKind};
+use crate::home::{Controls, RemoteControls, SpoolKind};
 use crate::policy::own_addresses;
 use crate::queue_config::{self, watch};
 use crate::queue_desk::{self, Desk, Resting, Source};
 use crate::report::Reporter;
+use crate::submission_client::SocketSubmit;
 
 /// Threads that work on the queue's files: they wait for the disk more than they compute.
 const DISK_THREADS: usize = 16;
@@ -62,6 +63,14 @@ impl Mailer {
         reporter: &Reporter,
     ) -> Result<Self, StartError> {
         let queue = options.home.queue();
+        if options.queue_elsewhere {
+            let socket = options.home.submission_socket();
+            return Ok(Self {
+                submit: Arc::new(SocketSubmit { socket }),
+                running: None,
+                _desk: None,
+            });
+        }
         let (spool, trigger): (Arc<dyn Spool>, _) = match options.spool_kind()? {
             SpoolKind::Journal => {
                 let workers = Workers::threads(DISK_THREADS)?;
@@ -105,7 +114,7 @@ impl Mailer {
             .with_programs(programs)
             .with_submit(forwards.clone());
         let local = Arc::new(LocalDelivery::new(users, agent));
-        let remote = remote_delivery(controls)?;
+        let remote = remote_delivery(&controls.remote)?;
         let mut parts = Parts::new(
             Arc::clone(&spool),
             clock,
@@ -218,8 +227,7 @@ impl Submit for LateSubmit {
 }
 
 /// Sending by SMTP, as the control files say.
-fn remote_delivery(controls: &Controls) -> Result<RemoteDelivery, StartError> {
-    let remote = &controls.remote;
+pub(crate) fn remote_delivery(remote: &RemoteControls) -> Result<RemoteDelivery, StartError> {
     let mut config =
         RemoteConfig::new(remote.helo_host.clone()).map_err(|source| StartError::Hello {
             value: Escaped(&remote.helo_host).to_string(),
