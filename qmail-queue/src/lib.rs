@@ -21,8 +21,7 @@ pub use disk::{Choices, SimDisk, Trouble};
 pub use disk::{Disk, DiskFile, RealDisk, Stat};
 pub use engine::{Config, Counts, ENVELOPES_OCTETS_MAX, Engine, Parts, Queue, TROUBLE_WAIT};
 pub use inspect::{
-    Listed, ListedRecipient, Listing, Names, count_journal_messages, count_messages, count_names,
-    write_qread,
+    Listed, ListedRecipient, Listing, Names, count_messages, count_names, write_qread,
 };
 pub use intake::Intake;
 pub use log::{Log, LogEvent, Masked, NoLog, Value, Verdict};

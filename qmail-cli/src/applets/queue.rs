@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
-use qmail_queue::{RealDisk, count_journal_messages, count_messages};
+use qmail_queue::{JournalSpool, RealDisk, Workers, count_messages};
 
 use crate::applet::{Applet, Call, Kind};
 use crate::home::{Home, SpoolKind};
@@ -54,7 +55,8 @@ fn count(home: &Home) -> ExitCode {
     let counted = match SpoolKind::of(&queue) {
         Some(SpoolKind::Journal) => RealDisk::open(home.journal())
             .map_err(told)
-            .and_then(|disk| count_journal_messages(&disk).map_err(told)),
+            .and_then(|disk| JournalSpool::view(Arc::new(disk), Workers::inline()).map_err(told))
+            .map(|journal| journal.count() as u64),
         Some(_) => RealDisk::open(&queue)
             .and_then(|disk| count_messages(&disk))
             .map_err(told),

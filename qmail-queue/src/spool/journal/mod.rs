@@ -36,10 +36,10 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use futures::channel::oneshot;
 use qmail_core::{Content, ReversePath};
-use rustix::fd::OwnedFd;
 
 use self::draft::JournalDraft;
 use self::index::{Index, Message, RoutedMessage};
+use self::open::Use;
 use self::payload::RoutedHead;
 use self::read::{Failures, missing};
 use self::record::{Frame, HEADER_OCTETS, Kind, Stored};
@@ -112,7 +112,7 @@ struct Inner {
     current: AtomicU32,
     next_id: AtomicU64,
     damages: Mutex<Vec<Damage>>,
-    _lock: Option<OwnedFd>,
+    how: Use,
 }
 
 impl Inner {
@@ -141,6 +141,10 @@ impl Inner {
 
     /// Leaves a record for the next batch.
     fn submit(self: &Arc<Self>, job: Job) {
+        if matches!(self.how, Use::Look) {
+            let path = PathBuf::from(".");
+            return job.refuse(SpoolError::InUse { path });
+        }
         if self.gather.put(job) {
             let inner = Arc::clone(self);
             self.workers.start(move || inner.write());
@@ -479,12 +483,6 @@ impl Spool for JournalSpool {
         self.run(move |inner| open::sweep_texts(inner, Some(now)))
             .await
     }
-}
-
-/// Number of messages in a journal, for a look from outside. Writes nothing.
-pub(crate) fn count(disk: &dyn Disk) -> Result<u64, SpoolError> {
-    let replayed = replay::replay(disk, &mut |_, _| {})?;
-    Ok(replayed.index.len() as u64)
 }
 
 fn as_found(id: MessageId, message: &Message) -> Found {

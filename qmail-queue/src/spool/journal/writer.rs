@@ -70,6 +70,11 @@ impl Job {
         (job, result)
     }
 
+    /// It is not to be written.
+    pub(super) fn refuse(self, error: SpoolError) {
+        self.waiter.refuse(error);
+    }
+
     /// The text that the record names.
     pub(super) fn with_text(mut self, text: Option<TextFile>) -> Self {
         self.waiter.text = text;
