@@ -4,6 +4,7 @@
 
 pub mod analog;
 mod clock;
+mod convert;
 mod disk;
 mod engine;
 pub mod helpers;
@@ -15,6 +16,7 @@ mod spool;
 pub mod submission;
 mod workers;
 
+pub use convert::{Adopt, ConvertError, convert};
 pub use clock::{Clock, ManualClock, Now, SystemClock};
 #[cfg(any(test, feature = "sim"))]
 pub use disk::{Choices, SimDisk, Trouble};

@@ -249,6 +249,11 @@ impl JournalSpool {
         self.inner.index().len()
     }
 
+    /// Starts a message whose text is complete: no Received field is put before it.
+    pub(crate) fn adopt(&self, entry: Entry) -> Box<dyn SpoolDraft> {
+        Box::new(JournalDraft::new(Arc::clone(&self.inner), entry, b""))
+    }
+
     /// Runs a task that blocks.
     fn run<R: Send + 'static>(
         &self,
@@ -283,7 +288,8 @@ async fn answered(answer: oneshot::Receiver<Result<(), SpoolError>>) -> Result<(
 #[async_trait]
 impl Spool for JournalSpool {
     async fn begin(&self, entry: Entry) -> Result<Box<dyn SpoolDraft>, SpoolError> {
-        Ok(Box::new(JournalDraft::new(Arc::clone(&self.inner), entry)))
+        let inner = Arc::clone(&self.inner);
+        Ok(Box::new(JournalDraft::new(inner, entry, &entry.received())))
     }
 
     async fn scan(&self, found: &mut (dyn FnMut(Found) + Send)) -> Result<(), SpoolError> {
