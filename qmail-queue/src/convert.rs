@@ -7,8 +7,8 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use qmail_core::{Address, Content, Envelope};
 
 use crate::{
-    Channel, Entry, Found, JournalSpool, MessageId, Position, Routed, Spool, SpoolDraft,
-    SpoolError, SplitSpool,
+    Channel, Entry, Found, JournalSpool, MessageId, Position, Routed, SplitSpool, Spool,
+    SpoolDraft, SpoolError,
 };
 
 /// Messages on their way at the same time: enough for them to share their syncs.
@@ -222,7 +222,10 @@ async fn mark(
             break;
         };
         at = last.next;
-        let marks = page.iter().zip(first..).filter(|(_, number)| done.binary_search(number).is_ok());
+        let marks = page
+            .iter()
+            .zip(first..)
+            .filter(|(_, number)| done.binary_search(number).is_ok());
         let marks: Vec<Position> = marks.map(|(recipient, _)| recipient.position).collect();
         if !marks.is_empty() {
             to.mark_done(id, channel, &marks).await?;
@@ -230,4 +233,120 @@ async fn mark(
         first += page.len();
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+    use std::sync::Arc;
+    use std::time::{Duration, SystemTime};
+
+    use futures::executor::block_on;
+
+    use super::*;
+    use crate::split::layout::Directory;
+    use crate::{JournalConfig, SimDisk, Workers};
+
+    fn address(text: &str) -> Address {
+        Address::new(text.to_owned()).unwrap()
+    }
+
+    fn split() -> SplitSpool {
+        let disk = SimDisk::new(Directory::all().map(Directory::path));
+        SplitSpool::over(Arc::new(disk), Workers::inline())
+    }
+
+    fn journal() -> JournalSpool {
+        let directories = JournalSpool::DIRECTORIES.map(PathBuf::from);
+        let disk = SimDisk::new(directories.into_iter().chain([PathBuf::new()]));
+        let config = JournalConfig {
+            segment_octets: 4096,
+            text_octets_max: 4096,
+        };
+        JournalSpool::over(Arc::new(disk), Workers::inline(), config).unwrap()
+    }
+
+    /// One message of every kind.
+    async fn fill(spool: &dyn Spool) -> Result<(), SpoolError> {
+        for number in 0..6_u8 {
+            let mut draft = spool.begin(entry(5, 6)).await?;
+            let text = vec![b'a' + number; 10 + 10_000 * usize::from(number / 5)];
+            draft.write(text.into()).await?;
+            let recipients = vec![address("l@here"), address("a@there"), address("b@there")];
+            let envelope = Envelope::new(address("me@here").into(), recipients);
+            let id = draft.commit(&envelope).await?.id;
+            if number == 0 {
+                continue;
+            }
+            let routed = Routed {
+                sender: envelope.sender,
+                local: vec![address("l@here")],
+                remote: vec![address("a@there"), address("b@there")],
+                birth_seconds: 1_000,
+                failures: if number == 2 {
+                    b"no\n\n".to_vec()
+                } else {
+                    Vec::new()
+                },
+            };
+            spool.route(id, routed).await?;
+            let due = SystemTime::UNIX_EPOCH + Duration::from_secs(2_000);
+            spool.put_off(id, Channel::Remote, due).await?;
+            if number == 3 {
+                let all = spool
+                    .recipients(id, Channel::Remote, Position::START, 9)
+                    .await?;
+                spool
+                    .mark_done(id, Channel::Remote, &[all[1].position])
+                    .await?;
+                spool.note_failure(id, b"never\n\n").await?;
+            }
+            if number >= 4 {
+                spool.close_channel(id, Channel::Local).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// All that is known, without the numbers.
+    async fn known(spool: &dyn Spool) -> Result<Vec<String>, ConvertError> {
+        let mut all = Vec::new();
+        spool.scan(&mut |found| all.push(found)).await?;
+        let mut known = Vec::new();
+        for found in all {
+            let (id, state) = match found {
+                Found::Incoming(id) => (id, format!("{:?}", spool.incoming(id).await?)),
+                Found::Routed {
+                    id,
+                    birth,
+                    local,
+                    remote,
+                } => {
+                    let routed = routed(spool, id, birth).await?;
+                    (id, format!("{routed:?} {local:?} {remote:?}"))
+                }
+                Found::Damaged { .. } => panic!("{found:?}"),
+            };
+            let text = whole(id, &*spool.content(id).await?).await?;
+            known.push(format!("{state} {}", String::from_utf8_lossy(&text)));
+        }
+        known.sort();
+        Ok(known)
+    }
+
+    #[test]
+    fn everything_that_is_known_comes_along_and_back() {
+        block_on(async {
+            let (first, second, third) = (split(), journal(), split());
+            fill(&first).await.unwrap();
+            let mut told = Vec::new();
+            let mut progress = |done, all| told.push((done, all));
+            let count = convert(&first, &second, &mut progress).await;
+            assert_eq!(count.unwrap(), 6);
+            assert_eq!(told, (0..=6).map(|done| (done, 6)).collect::<Vec<_>>());
+            assert_eq!(known(&second).await.unwrap(), known(&first).await.unwrap());
+            convert(&second, &third, &mut |_, _| ()).await.unwrap();
+            assert_eq!(known(&third).await.unwrap(), known(&first).await.unwrap());
+        });
+    }
 }

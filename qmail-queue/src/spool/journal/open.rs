@@ -17,6 +17,7 @@ use super::segment::{DAMAGED, LOCK, TEXTS, text_path};
 use super::writer::Writer;
 use super::{Inner, JournalConfig, JournalSpool};
 use crate::spool::gather::Gather;
+use crate::spool::hold::{HOLD, Holds};
 use crate::spool::{MessageId, SpoolError, directory};
 use crate::{Disk, RealDisk, Workers};
 
@@ -44,6 +45,7 @@ impl JournalSpool {
         for name in Self::DIRECTORIES {
             directory::make(&journal, Path::new(name), DIRECTORY_MODE)?;
         }
+        directory::make(&journal, Path::new(HOLD), DIRECTORY_MODE)?;
         Ok(rustix::fs::fsync(journal)?)
     }
 
@@ -82,10 +84,10 @@ impl JournalSpool {
     /// # Errors
     ///
     /// As [`JournalSpool::open`], but [`SpoolError::InUse`].
-    pub fn view(disk: Arc<dyn Disk>, workers: Workers) -> Result<Self, SpoolError> {
+    pub fn view(disk: &Arc<dyn Disk>, workers: &Workers) -> Result<Self, SpoolError> {
         let mut tries = VIEW_TRIES;
         loop {
-            let disk = Arc::clone(&disk);
+            let disk = Arc::clone(disk);
             match Self::start(disk, workers.clone(), JournalConfig::default(), Use::Look) {
                 // A segment was removed between its listing and its reading.
                 Err(SpoolError::Read { source, .. })
@@ -139,6 +141,7 @@ impl JournalSpool {
             next_id: AtomicU64::new(next_id.0),
             damages: Mutex::new(replayed.damages),
             how,
+            holds: Holds::default(),
         };
         inner.miss_texts();
         if !look {

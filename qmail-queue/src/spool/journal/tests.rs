@@ -418,8 +418,8 @@ fn two_cannot_use_one_journal_and_all_can_look() {
             )
         );
         let id = accept(&spool, b"text\n", 1).await.unwrap();
-        let disk = Arc::new(crate::RealDisk::open(root.path()).unwrap());
-        let view = JournalSpool::view(disk, Workers::inline()).unwrap();
+        let disk: Arc<dyn Disk> = Arc::new(crate::RealDisk::open(root.path()).unwrap());
+        let view = JournalSpool::view(&disk, &Workers::inline()).unwrap();
         assert_eq!(view.count(), 1);
         assert_eq!(text(&view, id).await.unwrap(), b"text\n");
         let refused = view.remove(Settled::new(id)).await;
