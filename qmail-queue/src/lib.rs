@@ -4,6 +4,7 @@
 
 pub mod analog;
 mod clock;
+mod convert;
 mod disk;
 mod engine;
 pub mod helpers;
@@ -17,6 +18,7 @@ pub mod submission;
 mod workers;
 
 pub use clock::{Clock, ManualClock, Now, SystemClock};
+pub use convert::{Adopt, ConvertError, convert};
 #[cfg(any(test, feature = "sim"))]
 pub use disk::{Choices, SimDisk, Trouble};
 pub use disk::{Disk, DiskFile, RealDisk, Stat};
@@ -25,8 +27,8 @@ pub use engine::{
     TROUBLE_WAIT,
 };
 pub use inspect::{
-    Filter, Listed, ListedRecipient, Listing, Names, Pattern, SHOWN_RECIPIENTS_MAX,
-    count_journal_messages, count_messages, count_names, write_qread,
+    Filter, Listed, ListedRecipient, Listing, Names, Pattern, SHOWN_RECIPIENTS_MAX, count_messages,
+    count_names, write_qread,
 };
 pub use intake::Intake;
 pub use log::{Log, LogEvent, Masked, NoLog, Value, Verdict};

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Killed at random moments, `qmail serve` loses nothing that it answered with 250.
 
-    kill.py --qmail target/release/qmail [--messages 2000] [--sessions 50] [--kills 10] [--seed N]
+    kill.py --qmail target/release/qmail [--messages 2000] [--sessions 50] [--kills 10] [--spool split] [--seed N]
 
 Sessions send numbered messages and write down which were answered with 250. Meanwhile the process is killed with SIGKILL and
 started again. At the end every message answered with 250 must lie in the Maildir, whole; a message that got no answer may.
@@ -30,6 +30,7 @@ def main():
     parser.add_argument("--messages", type=int, default=2000)
     parser.add_argument("--sessions", type=int, default=50)
     parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--spool", choices=["journal", "split"], default="journal")
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 30))
     options = parser.parse_args()
     print(f"seed {options.seed}", flush=True)
@@ -37,7 +38,7 @@ def main():
     numbers = iter(range(options.messages))
     lock, accepted, unanswered = threading.Lock(), set(), set()
 
-    w = World(options.qmail, "kill")
+    w = World(options.qmail, "kill", spool=options.spool)
     w.start()
 
     def session():

@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand};
 use qmail_core::route::Tables;
 use qmail_queue::split::SendMutex;
 use qmail_queue::{
-    Filter, Intake, MessageId, Pattern, RealDisk, SystemClock, Workers, count_journal_messages,
+    Disk, Filter, Intake, JournalSpool, MessageId, Pattern, RealDisk, SystemClock, Workers,
     count_messages,
 };
 
@@ -311,7 +311,11 @@ fn count(home: &Home) -> ExitCode {
     let counted = match SpoolKind::of(&queue) {
         Some(SpoolKind::Journal) => RealDisk::open(home.journal())
             .map_err(told)
-            .and_then(|disk| count_journal_messages(&disk).map_err(told)),
+            .and_then(|disk| {
+                let disk: Arc<dyn Disk> = Arc::new(disk);
+                JournalSpool::view(&disk, &Workers::inline()).map_err(told)
+            })
+            .map(|journal| journal.count() as u64),
         Some(_) => RealDisk::open(&queue)
             .and_then(|disk| count_messages(&disk))
             .map_err(told),

@@ -64,6 +64,7 @@ struct State {
     operations: u64,
     sync_targets: u64,
     dead: bool,
+    full: bool,
 }
 
 impl SimDisk {
@@ -80,6 +81,7 @@ impl SimDisk {
                 operations: 0,
                 sync_targets: 0,
                 dead: false,
+                full: false,
             })),
         }
     }
@@ -102,6 +104,11 @@ impl SimDisk {
     /// Whether a planned crash has come.
     pub fn is_crashed(&self) -> bool {
         self.state().dead
+    }
+
+    /// Makes the disk full, or not: while it is, no file can be made, and none gets longer.
+    pub fn set_full(&self, full: bool) {
+        self.state().full = full;
     }
 
     /// Sets the time that new and written files get. It starts at 1970.
@@ -165,7 +172,11 @@ impl SimDisk {
 
 impl Disk for SimDisk {
     fn create(&self, path: &Path, _mode: u32) -> io::Result<Box<dyn DiskFile>> {
-        let inode = self.operate(|state| state.image.create(path), |_| ())?;
+        let act = |state: &mut State| {
+            state.grow(true)?;
+            state.image.create(path)
+        };
+        let inode = self.operate(act, |_| ())?;
         Ok(self.handle(inode))
     }
 
@@ -247,6 +258,14 @@ impl Disk for SimDisk {
 }
 
 impl State {
+    /// Whether there is room for a file that is new, or gets `longer`.
+    fn grow(&self, longer: bool) -> io::Result<()> {
+        if self.full && longer {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        Ok(())
+    }
+
     /// Counts a sync target; `false` if it is to be passed over.
     fn counts(&mut self) -> bool {
         self.sync_targets += 1;
@@ -267,7 +286,11 @@ impl DiskFile for SimFile {
             offset: usize::try_from(offset).unwrap_or(usize::MAX / 2),
             octets: octets.into(),
         };
-        let act = |state: &mut State| state.image.change(self.inode, write(octets));
+        let act = |state: &mut State| {
+            let longer = offset + octets.len() as u64 > state.image.stat(self.inode)?.octets;
+            state.grow(longer)?;
+            state.image.change(self.inode, write(octets))
+        };
         let fail = |state: &mut State| {
             let _ = state
                 .image
@@ -278,7 +301,11 @@ impl DiskFile for SimFile {
 
     fn truncate(&self, octets: u64) -> io::Result<()> {
         let octets = usize::try_from(octets).unwrap_or(usize::MAX / 2);
-        let act = |state: &mut State| state.image.change(self.inode, Change::Truncate { octets });
+        let act = |state: &mut State| {
+            let longer = octets as u64 > state.image.stat(self.inode)?.octets;
+            state.grow(longer)?;
+            state.image.change(self.inode, Change::Truncate { octets })
+        };
         self.disk.operate(act, |_| ())
     }
 

@@ -6,7 +6,7 @@ mod listing;
 mod qread;
 mod view;
 
-pub use count::{Names, count_journal_messages, count_messages, count_names};
+pub use count::{Names, count_messages, count_names};
 pub use filter::{Filter, Pattern};
 pub use listing::{Listed, ListedRecipient, Listing};
 pub use qread::write_qread;

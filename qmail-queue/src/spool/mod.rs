@@ -13,7 +13,7 @@ mod content;
 mod directory;
 mod gather;
 mod hold;
-pub(crate) mod journal;
+mod journal;
 mod memory;
 pub mod split;
 
@@ -375,6 +375,12 @@ pub struct Settled {
 impl Settled {
     pub(crate) fn new(id: MessageId) -> Self {
         Self { id }
+    }
+
+    /// Leave to remove any message, for tests of spools.
+    #[cfg(any(test, feature = "sim"))]
+    pub fn of_a_test(id: MessageId) -> Self {
+        Self::new(id)
     }
 
     /// Which message.

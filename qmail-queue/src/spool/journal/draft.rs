@@ -35,10 +35,11 @@ pub(super) struct JournalDraft {
 }
 
 impl JournalDraft {
-    pub(super) fn new(inner: Arc<Inner>, entry: Entry) -> Self {
+    /// One whose text begins with this.
+    pub(super) fn new(inner: Arc<Inner>, entry: Entry, text: &[u8]) -> Self {
         let mut octets = Vec::with_capacity(1024);
         octets.resize(TEXT_AT, 0);
-        octets.extend_from_slice(&entry.received());
+        octets.extend_from_slice(text);
         Self {
             inner,
             entry,

@@ -36,10 +36,10 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use futures::channel::oneshot;
 use qmail_core::{Content, ReversePath};
-use rustix::fd::OwnedFd;
 
 use self::draft::JournalDraft;
 use self::index::{Index, Message, RoutedMessage};
+use self::open::Use;
 use self::payload::RoutedHead;
 use self::read::{Failures, missing};
 use self::record::{Frame, HEADER_OCTETS, Kind, Stored};
@@ -116,8 +116,8 @@ struct Inner {
     current: AtomicU32,
     next_id: AtomicU64,
     damages: Mutex<Vec<Damage>>,
+    how: Use,
     holds: Holds,
-    _lock: Option<OwnedFd>,
 }
 
 impl Inner {
@@ -146,6 +146,10 @@ impl Inner {
 
     /// Leaves a record for the next batch.
     fn submit(self: &Arc<Self>, job: Job) {
+        if matches!(self.how, Use::Look) {
+            let path = PathBuf::from(".");
+            return job.refuse(SpoolError::InUse { path });
+        }
         if self.gather.put(job) {
             let inner = Arc::clone(self);
             self.workers.start(move || inner.write());
@@ -250,6 +254,11 @@ impl JournalSpool {
         self.inner.index().len()
     }
 
+    /// Starts a message whose text is complete: no Received field is put before it.
+    pub(crate) fn adopt(&self, entry: Entry) -> Box<dyn SpoolDraft> {
+        Box::new(JournalDraft::new(Arc::clone(&self.inner), entry, b""))
+    }
+
     /// Runs a task that blocks.
     fn run<R: Send + 'static>(
         &self,
@@ -284,7 +293,8 @@ async fn answered(answer: oneshot::Receiver<Result<(), SpoolError>>) -> Result<(
 #[async_trait]
 impl Spool for JournalSpool {
     async fn begin(&self, entry: Entry) -> Result<Box<dyn SpoolDraft>, SpoolError> {
-        Ok(Box::new(JournalDraft::new(Arc::clone(&self.inner), entry)))
+        let inner = Arc::clone(&self.inner);
+        Ok(Box::new(JournalDraft::new(inner, entry, &entry.received())))
     }
 
     async fn scan(&self, found: &mut (dyn FnMut(Found) + Send)) -> Result<(), SpoolError> {
@@ -511,12 +521,6 @@ impl Spool for JournalSpool {
         self.run(move |inner| open::sweep_texts(inner, Some(now)))
             .await
     }
-}
-
-/// Number of messages in a journal, for a look from outside. Writes nothing.
-pub(crate) fn count(disk: &dyn Disk) -> Result<u64, SpoolError> {
-    let replayed = replay::replay(disk, &mut |_, _| {})?;
-    Ok(replayed.index.len() as u64)
 }
 
 fn as_found(id: MessageId, message: &Message) -> Found {

@@ -24,6 +24,9 @@ use crate::{Disk, RealDisk, Workers};
 /// Mail is nobody's business but its owner's.
 const DIRECTORY_MODE: u32 = 0o700;
 
+/// How often a journal is read again that changes meanwhile.
+const VIEW_TRIES: usize = 9;
+
 /// How old a text is that no draft can be writing any more: qmail-send's 36 hours.
 const STALE: Duration = Duration::from_secs(129_600);
 
@@ -53,22 +56,48 @@ impl JournalSpool {
     /// [`SpoolError::InUse`] if somebody else has it open, [`SpoolError::Version`] if it is of another version,
     /// [`SpoolError::Read`] if it cannot be read. Damage is no error: it is told by [`scan`](crate::Spool::scan).
     pub fn open(root: impl AsRef<Path>, workers: Workers) -> Result<Self, SpoolError> {
+        Self::open_with(root, workers, JournalConfig::default())
+    }
+
+    /// The same, with other sizes than the usual ones.
+    ///
+    /// # Errors
+    ///
+    /// As [`JournalSpool::open`].
+    pub fn open_with(
+        root: impl AsRef<Path>,
+        workers: Workers,
+        config: JournalConfig,
+    ) -> Result<Self, SpoolError> {
         let root = root.as_ref();
-        let opened = |source| SpoolError::Read {
+        let disk = RealDisk::open(root).map_err(|source| SpoolError::Read {
             path: root.to_owned(),
             source,
-        };
-        let disk = RealDisk::open(root).map_err(opened)?;
+        })?;
         let lock = lock(root)?;
-        let inner = Inner::start(
-            Arc::new(disk),
-            workers,
-            JournalConfig::default(),
-            Some(lock),
-        )?;
-        Ok(Self {
-            inner: Arc::new(inner),
-        })
+        Self::start(Arc::new(disk), workers, config, Use::Alone(Some(lock)))
+    }
+
+    /// What a journal holds at this moment, for a look at it: somebody else may use it. It takes no lock and writes nothing;
+    /// whatever would change it is refused with [`SpoolError::InUse`]. What is removed meanwhile cannot be read any more.
+    ///
+    /// # Errors
+    ///
+    /// As [`JournalSpool::open`], but [`SpoolError::InUse`].
+    pub fn view(disk: &Arc<dyn Disk>, workers: &Workers) -> Result<Self, SpoolError> {
+        let mut tries = VIEW_TRIES;
+        loop {
+            let disk = Arc::clone(disk);
+            match Self::start(disk, workers.clone(), JournalConfig::default(), Use::Look) {
+                // A segment was removed between its listing and its reading.
+                Err(SpoolError::Read { source, .. })
+                    if source.kind() == io::ErrorKind::NotFound && tries > 1 =>
+                {
+                    tries -= 1;
+                }
+                result => return result,
+            }
+        }
     }
 
     /// A journal on a disk of the caller's. The directories of [`JournalSpool::DIRECTORIES`] must exist, and nobody else may
@@ -82,27 +111,25 @@ impl JournalSpool {
         workers: Workers,
         config: JournalConfig,
     ) -> Result<Self, SpoolError> {
-        let inner = Inner::start(disk, workers, config, None)?;
-        Ok(Self {
-            inner: Arc::new(inner),
-        })
+        Self::start(disk, workers, config, Use::Alone(None))
     }
-}
 
-impl Inner {
-    pub(super) fn start(
+    fn start(
         disk: Arc<dyn Disk>,
         workers: Workers,
         config: JournalConfig,
-        lock: Option<OwnedFd>,
+        how: Use,
     ) -> Result<Self, SpoolError> {
+        let look = matches!(how, Use::Look);
         let aside = Arc::clone(&disk);
         let replayed = replay(&*disk, &mut |place, octets| {
-            keep_aside(&*aside, place, octets);
+            if !look {
+                keep_aside(&*aside, place, octets);
+            }
         })?;
         let Replayed { next_id, .. } = replayed;
         let writer = Writer::new(&replayed);
-        let inner = Self {
+        let inner = Inner {
             gather: Gather::new(&workers),
             disk,
             workers,
@@ -113,19 +140,33 @@ impl Inner {
             current: AtomicU32::new(0),
             next_id: AtomicU64::new(next_id.0),
             damages: Mutex::new(replayed.damages),
+            how,
             holds: Holds::default(),
-            _lock: lock,
         };
-        for number in replayed.given_up {
-            inner.remove_segment(number);
-        }
-        inner.remove_dead(replayed.replay_from);
         inner.miss_texts();
-        // Whatever it is that cannot be removed, it is only in the way.
-        let _ = sweep_texts(&inner, None);
-        Ok(inner)
+        if !look {
+            for number in replayed.given_up {
+                inner.remove_segment(number);
+            }
+            inner.remove_dead(replayed.replay_from);
+            // Whatever it is that cannot be removed, it is only in the way.
+            let _ = sweep_texts(&inner, None);
+        }
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
     }
+}
 
+/// How a journal is used.
+pub(super) enum Use {
+    /// By us alone; with its lock, where it has one.
+    Alone(#[expect(dead_code, reason = "it is held")] Option<OwnedFd>),
+    /// To look at, whoever else uses it.
+    Look,
+}
+
+impl Inner {
     /// Removes segments that a crash kept from being removed.
     fn remove_dead(&self, replay_from: Place) {
         let mut dead = Vec::new();

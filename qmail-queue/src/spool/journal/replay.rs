@@ -183,7 +183,6 @@ impl Listing {
         for (&number, opening) in &mut self.openings {
             let path = segment::path(number);
             if opening.is_none()
-                && let Some(before) = before
                 && read(disk, &path, None)
                     .map(|octets| was_durable(&octets, number, START as usize - 1))
                     .map_err(|source| SpoolError::Read {
@@ -191,12 +190,22 @@ impl Listing {
                         source,
                     })?
             {
-                *opening = Some(Opening {
+                let first = Opening {
+                    number,
+                    previous: 0,
+                    previous_end: 0,
+                    replay_from: Place {
+                        segment: number,
+                        offset: 0,
+                    },
+                    next_id: MessageId(1),
+                };
+                *opening = Some(before.map_or(first, |before| Opening {
                     number,
                     previous: before.number,
                     previous_end: 0,
                     ..before
-                });
+                }));
                 let reason = "its beginning is damaged".to_owned();
                 self.damages.push(Damage { path, reason });
             }

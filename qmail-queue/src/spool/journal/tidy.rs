@@ -23,6 +23,9 @@ use crate::spool::{MessageId, SpoolError};
 /// Parts of a snapshot that go with one batch.
 const PARTS: usize = 4;
 
+/// What a message takes in a snapshot, about.
+const SNAPSHOT_MESSAGE_OCTETS: u64 = 100;
+
 /// Messages looked at, and octets copied forward, with one batch.
 const LOOKED_AT_MAX: usize = 4096;
 const MOVED_OCTETS: u64 = 256 * 1024;
@@ -35,6 +38,8 @@ pub(super) struct Tidy {
     snapshot: Option<Place>,
     /// Octets of records since the last snapshot.
     since_snapshot: u64,
+    /// The same of the segment that is written to.
+    in_current: u64,
     taking: Option<Taking>,
     moving: Option<Moving>,
     /// Segments that cannot be emptied, because something in them cannot be read.
@@ -72,6 +77,7 @@ impl Tidy {
             replay_from: replayed.replay_from,
             snapshot: None,
             since_snapshot: replayed.since_snapshot,
+            in_current: 0,
             taking: None,
             moving: None,
             stuck: BTreeSet::new(),
@@ -81,10 +87,8 @@ impl Tidy {
     }
 
     pub(super) fn has_work(&self) -> bool {
-        self.taking
-            .as_ref()
-            .is_some_and(|taking| taking.next.is_some())
-            || self.moving.is_some()
+        let taking = self.taking.as_ref();
+        taking.is_some_and(|taking| taking.next.is_some()) || self.moving.is_some() || self.look
     }
 
     /// The disk does not take it now.
@@ -101,6 +105,10 @@ impl Tidy {
         }
         if self.moving.is_none() && std::mem::take(&mut self.look) {
             self.moving = self.worth_emptying(inner);
+            if self.moving.is_none() && self.is_worth_a_snapshot(inner) {
+                let taking = self.taking.insert(Taking::default());
+                return taking.parts(&inner.index());
+            }
         }
         let Some(moving) = &mut self.moving else {
             return Vec::new();
@@ -128,8 +136,9 @@ impl Tidy {
         frames
     }
 
-    /// A record got its place in the batch.
-    pub(super) fn placed(&mut self, kind: Kind, place: Place) {
+    /// A record of so many octets got its place in the batch.
+    pub(super) fn placed(&mut self, kind: Kind, place: Place, octets: usize) {
+        self.in_current += octets as u64;
         if kind == Kind::Snapshot
             && let Some(taking) = &mut self.taking
         {
@@ -142,6 +151,7 @@ impl Tidy {
         if let Some(taking) = self.taking.take_if(|taking| taking.next.is_none()) {
             self.snapshot = taking.begin;
             self.since_snapshot = 0;
+            self.in_current = 0;
         }
     }
 
@@ -159,7 +169,8 @@ impl Tidy {
 
     /// A segment is full.
     pub(super) fn ended(&mut self, inner: &Inner, number: u32, end: u32, octets: u64) {
-        self.since_snapshot += u64::from(end);
+        self.since_snapshot += self.in_current;
+        self.in_current = 0;
         if u64::from(end) < octets - octets / 16 {
             self.loose.push((number, end));
         }
@@ -167,12 +178,28 @@ impl Tidy {
         let enough = inner.config.segment_octets.max(index.live() / 4);
         let due = self.since_snapshot >= enough || is_too_large(&index, inner);
         if due && self.taking.is_none() && self.snapshot.is_none() {
-            self.taking = Some(Taking {
-                begin: None,
-                next: Some(MessageId(0)),
-            });
+            self.taking = Some(Taking::default());
         }
         self.look = true;
+    }
+
+    /// Messages were removed: maybe there is something worth moving now.
+    pub(super) fn removed(&mut self, inner: &Inner) {
+        self.look |= is_too_large(&inner.index(), inner);
+    }
+
+    /// Whether the next segment should begin before this one is full: it would let others go.
+    pub(super) fn wants_next(&self, inner: &Inner) -> bool {
+        self.snapshot.is_some() && is_too_large(&inner.index(), inner)
+    }
+
+    /// Whether a snapshot now would let segments go that take too much room, and would not soon take as much itself.
+    fn is_worth_a_snapshot(&self, inner: &Inner) -> bool {
+        let index = inner.index();
+        let own = index.len() as u64 * SNAPSHOT_MESSAGE_OCTETS;
+        self.snapshot.is_none()
+            && is_too_large(&index, inner)
+            && self.since_snapshot + self.in_current > inner.config.segment_octets / 4 + own
     }
 
     /// A segment is durable, with what it says.
@@ -220,6 +247,15 @@ impl Tidy {
             segment,
             next: MessageId(0),
         })
+    }
+}
+
+impl Default for Taking {
+    fn default() -> Self {
+        Self {
+            begin: None,
+            next: Some(MessageId(0)),
+        }
     }
 }
 

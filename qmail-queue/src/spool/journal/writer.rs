@@ -70,6 +70,11 @@ impl Job {
         (job, result)
     }
 
+    /// It is not to be written.
+    pub(super) fn refuse(self, error: SpoolError) {
+        self.waiter.refuse(error);
+    }
+
     /// The text that the record names.
     pub(super) fn with_text(mut self, text: Option<TextFile>) -> Self {
         self.waiter.text = text;
@@ -173,6 +178,9 @@ impl Writer {
             }
         }
         self.flush(inner, &mut took);
+        if self.tidy.wants_next(inner) && self.begin_next(inner, 0).is_ok() {
+            self.flush(inner, &mut took);
+        }
         Served {
             further: Vec::new(),
             took,
@@ -199,7 +207,7 @@ impl Writer {
         };
         let synced = self.current.as_ref().map_or(0, |current| current.synced);
         frame.write(place, synced, &mut self.batch.octets);
-        self.tidy.placed(frame.kind, place);
+        self.tidy.placed(frame.kind, place, frame.octets());
         let stored = Stored {
             place,
             octets: frame.octets() as u32,
@@ -353,7 +361,7 @@ impl Writer {
                 }
                 Err(source) => {
                     let path = path(number);
-                    return Err(SpoolError::Create { path, source });
+                    return Err(SpoolError::Write { path, source });
                 }
             }
         }
@@ -422,7 +430,7 @@ impl Writer {
 
     /// What was written is so.
     fn apply(&mut self, inner: &Inner, items: Vec<Item>) {
-        let mut emptied = false;
+        let (mut emptied, mut removed) = (false, false);
         let mut orphans: Vec<MessageId> = Vec::new();
         let mut index = inner.index();
         for item in &items {
@@ -431,6 +439,7 @@ impl Writer {
             let applied = index.apply(kind, item.stored, item.frame.payload());
             let applied = applied.unwrap_or_default();
             emptied |= applied.emptied;
+            removed |= kind.0 == Kind::Settled;
             orphans.extend(applied.orphan);
             if kind.0 == Kind::Snapshot && snapshot::is_last(item.frame.payload()) {
                 self.tidy.snapshot_taken();
@@ -441,6 +450,9 @@ impl Writer {
             waiter.answer(Ok(()));
         }
         inner.remove_texts(orphans);
+        if removed {
+            self.tidy.removed(inner);
+        }
         if emptied {
             let current = self.current.as_ref().map(|current| current.number);
             self.tidy.sweep(inner, current);

@@ -51,11 +51,12 @@ pub(super) struct SplitDraft {
 }
 
 impl SplitDraft {
-    pub(super) fn new(inner: Arc<Inner>, entry: Entry) -> Self {
+    /// One whose text begins with what the buffer holds.
+    pub(super) fn new(inner: Arc<Inner>, entry: Entry, buffer: Vec<u8>) -> Self {
         Self {
             inner,
             entry,
-            buffer: entry.received(),
+            buffer,
             newborn: None,
             broken: false,
         }

@@ -199,6 +199,12 @@ impl SplitSpool {
         .await
     }
 
+    /// Starts a message whose text is complete: no Received field is put before it.
+    pub(crate) fn adopt(&self, entry: Entry) -> Box<dyn SpoolDraft> {
+        let inner = Arc::clone(&self.inner);
+        Box::new(SplitDraft::new(inner, entry, Vec::new()))
+    }
+
     /// Runs a task that blocks.
     fn run<R: Send + 'static>(
         &self,
@@ -229,7 +235,8 @@ impl SplitSpool {
 #[async_trait]
 impl Spool for SplitSpool {
     async fn begin(&self, entry: Entry) -> Result<Box<dyn SpoolDraft>, SpoolError> {
-        Ok(Box::new(SplitDraft::new(Arc::clone(&self.inner), entry)))
+        let inner = Arc::clone(&self.inner);
+        Ok(Box::new(SplitDraft::new(inner, entry, entry.received())))
     }
 
     async fn incoming_ids(&self) -> Result<Vec<MessageId>, SpoolError> {
