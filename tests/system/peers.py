@@ -150,7 +150,8 @@ def sink_receives_many():
 def sink_down_then_up():
     """Deferred on the quadratic schedule, kept over a restart, delivered once the sink is back."""
     port = free_port()
-    w = world("down", control={"smtproutes": f":127.0.0.1:{port}"})
+    # When a message is due stands in the files of a split queue.
+    w = world("down", control={"smtproutes": f":127.0.0.1:{port}"}, spool="split")
     try:
         w.start()
         send(w, to="x@there.test")
