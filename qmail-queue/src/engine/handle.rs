@@ -121,8 +121,8 @@ impl Queue {
         times.await.unwrap_or_default()
     }
 
-    /// What the last attempt at a message said that was deferred, cut at [`REASON_OCTETS_MAX`]; known for the last
-    /// [`REASONS_MAX`] messages that were deferred since the engine started.
+    /// What the last attempt at a message said that was deferred, cut at 200 octets; known for the last
+    /// 50,000 messages that were deferred since the engine started.
     pub fn reason(&self, id: MessageId) -> Option<Box<[u8]>> {
         self.shared.reasons().of(id)
     }
