@@ -89,9 +89,12 @@ impl JournalSpool {
         loop {
             let disk = Arc::clone(disk);
             match Self::start(disk, workers.clone(), JournalConfig::default(), Use::Look) {
-                // A segment was removed between its listing and its reading.
+                // A segment was removed, or cut to what it holds, between its listing and its reading.
                 Err(SpoolError::Read { source, .. })
-                    if source.kind() == io::ErrorKind::NotFound && tries > 1 =>
+                    if matches!(
+                        source.kind(),
+                        io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof
+                    ) && tries > 1 =>
                 {
                     tries -= 1;
                 }
