@@ -18,9 +18,6 @@ const MADE: [(&str, &str, &str); 2] = [
     ("users/cdb", "users/assign", "qmail-newu"),
 ];
 
-/// The aliases that every host must have (RFC 2142).
-const ALIASES: [&str; 3] = ["postmaster", "mailer-daemon", "root"];
-
 pub(super) fn check(world: &World<'_>, findings: &mut Findings) {
     let home = world.home.path();
     for (made, source, program) in MADE {
@@ -73,7 +70,7 @@ fn classic(world: &World<'_>, findings: &mut Findings) {
     if !home.join("bin").is_dir() {
         return;
     }
-    for name in ALIASES {
+    for name in install::ALIASES {
         let file = home.join("alias").join(format!(".qmail-{name}"));
         if !file.exists() {
             findings.warning(

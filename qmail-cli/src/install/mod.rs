@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use accounts::Ids;
 pub(crate) use apply::apply;
 pub(crate) use programs::{ASIDE, give_back};
-pub(crate) use tree::{Item, Owner};
+pub(crate) use tree::{ALIASES, Item, Owner};
 
 /// What to install, and where.
 #[derive(Clone, Debug)]

@@ -70,15 +70,17 @@ pub(crate) fn tree() -> Vec<(PathBuf, Item)> {
     tree
 }
 
-/// The aliases that every host must have (RFC 2142), empty: default delivery. Made where they are missing; what is there is the
-/// administrator's.
+/// The aliases that every host must have (RFC 2142).
+pub(crate) const ALIASES: [&str; 3] = ["mailer-daemon", "postmaster", "root"];
+
+/// Their files, empty: default delivery. Made where they are missing; what is there is the administrator's.
 pub(crate) fn aliases() -> impl Iterator<Item = (PathBuf, Item)> {
     let item = Item {
         kind: Kind::File { octets: 0 },
         owner: owner("alias", "qmail"),
         mode: 0o644,
     };
-    ["mailer-daemon", "postmaster", "root"]
+    ALIASES
         .into_iter()
         .map(move |name| (PathBuf::from(format!("alias/.qmail-{name}")), item))
 }

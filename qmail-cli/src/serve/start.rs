@@ -70,7 +70,7 @@ pub(crate) enum StartError {
         source: qmail_core::AddressError,
     },
     #[error(
-        "the queue {} is kept in the form `{there}`, not `{wanted}`: leave out --spool, or convert it with `qmail queue convert --to {wanted}`",
+        "the queue {} is kept in the form `{there}`, not `{wanted}`: leave out --spool, or choose another --home",
         path.display()
     )]
     OtherSpool {
