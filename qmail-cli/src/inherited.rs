@@ -17,3 +17,11 @@ pub(crate) fn copy(descriptor: i32) -> io::Result<File> {
     let own = pidfd_open(getpid(), PidfdFlags::empty())?;
     Ok(pidfd_getfd(&own, descriptor, PidfdGetfdFlags::empty())?.into())
 }
+
+/// Has no program that this one starts inherit descriptors beyond the standard three: whoever started this program may have
+/// left anything open, and programs of deliveries are other people's.
+///
+/// Descriptors that are opened later are not inherited anyway.
+pub(crate) fn keep_from_children() {
+    close_fds::set_fds_cloexec(3, &[]);
+}

@@ -2,5 +2,6 @@
 #![forbid(unsafe_code)]
 
 pub mod conformance;
+pub mod recipes;
 pub mod server;
 pub mod submission;

@@ -1,5 +1,6 @@
 //! The queue of the running system, with its deliveries.
 
+use std::ffi::OsString;
 use std::future::pending;
 use std::io;
 use std::sync::{Arc, OnceLock};
@@ -24,7 +25,7 @@ use tokio::time::timeout;
 use super::report::Reporter;
 use super::settings::limits;
 use super::{Options, SpoolKind, StartError};
-use crate::home::Controls;
+use crate::home::{Controls, Home};
 use crate::policy::own_addresses;
 
 /// Threads that work on the queue's files: they wait for the disk more than they compute.
@@ -86,6 +87,8 @@ impl Mailer {
         let forwards = Arc::new(LateSubmit::default());
         let programs = Programs::captured(REPORT_OCTETS_MAX)
             .with_time_max(PROGRAM_TIME_MAX)
+            .with_bare_environment()
+            .with_variable("PATH", search_path(&options.home))
             .with_variable("QMAIL_HOME", options.home.path());
         let agent = LocalAgent::new(maildirs, SystemTime::now)
             .with_programs(programs)
@@ -158,6 +161,14 @@ impl Mailer {
             running.remote.close().await;
         }
     }
+}
+
+/// Where programs are looked for: in the home first, as qmail's start scripts have it.
+fn search_path(home: &Home) -> OsString {
+    let mut path = home.path().join("bin").into_os_string();
+    path.push(":");
+    path.push(std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into()));
+    path
 }
 
 /// The queue as deliveries see it: they are made before it is, and it runs them.

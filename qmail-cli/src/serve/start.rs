@@ -17,7 +17,7 @@ use super::system::System;
 use super::{LogFormat, Options};
 use crate::home::{ControlError, Controls, CreateError, FirstUser, create_controls, create_users};
 use crate::passwords::{self, PasswordFile};
-use crate::{exit, log};
+use crate::{exit, inherited, log};
 
 /// Descriptors that are kept for the log, the queue, deliveries and lookups.
 const DESCRIPTORS_RESERVED: usize = 100;
@@ -85,6 +85,7 @@ pub(crate) enum StartError {
 ///
 /// The system could not start; or, later, its queue died.
 pub(crate) fn run(options: &Options) -> Result<(), StartError> {
+    inherited::keep_from_children();
     let room = raise_descriptor_limit();
     let announce = Announcer(options.log_format);
     let home = &options.home;
