@@ -7,3 +7,4 @@ pub mod local;
 pub mod recipes;
 pub mod server;
 pub mod submission;
+pub mod tls;

@@ -16,8 +16,8 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use qmail_core::{Envelope, EnvelopeError, EnvelopeReader, Origin};
 use qmail_queue::{
-    Entry, RealDisk, SplitSpool, Spool as _, SpoolDraft, SpoolError, Workers, split::Trigger,
-    submission, submission::Answer,
+    Entry, JournalSpool, RealDisk, SplitSpool, Spool, SpoolDraft, SpoolError, Workers,
+    split::Trigger, submission, submission::Answer,
 };
 use rustix::fs::OFlags;
 use rustix::process::{Signal, getuid};
@@ -27,8 +27,9 @@ use tokio::signal::unix::{self, SignalKind, signal};
 use tokio::time::sleep;
 
 use crate::applet::{Applet, Call, Kind};
-use crate::home::{Home, extra_recipients};
+use crate::home::{Home, SpoolKind, extra_recipients};
 use crate::privilege::{Account, AccountError, is_setuid};
+use crate::queue_program::FOR_BOUNCE;
 use crate::{exit, stdio};
 
 pub(crate) const APPLET: Applet = Applet {
@@ -101,9 +102,12 @@ fn is_closed(descriptor: impl AsFd) -> bool {
     is_null().unwrap_or(true)
 }
 
-/// Who calls, by the real user id.
+/// Who calls, by the real user id. In a home of one's own without these users, a bounce says itself that it is one.
 fn origin(home: &Home) -> Result<Origin, AccountError> {
     let uid = getuid().as_raw();
+    if Account::classic(home, "qmails")?.is_none() && std::env::var_os(FOR_BOUNCE).is_some() {
+        return Ok(Origin::Bounce);
+    }
     let mut origin = Origin::Uid(uid);
     for (name, its_origin) in [
         ("qmails", Origin::Bounce),
@@ -135,6 +139,20 @@ fn signals() -> io::Result<unix::Signal> {
     signal(SignalKind::alarm())
 }
 
+/// The spool of a home whose system does not run, or runs beside us on qmail's own directories.
+fn spool(home: &Home) -> Result<Box<dyn Spool>, u8> {
+    let queue = home.queue();
+    if SpoolKind::of(&queue) == Some(SpoolKind::Journal) {
+        let journal = JournalSpool::open(home.journal(), Workers::inline());
+        return Ok(Box::new(journal.map_err(|error| exit_code(&error))?));
+    }
+    let disk = RealDisk::open(&queue).map_err(|_| QUEUE)?;
+    Ok(Box::new(SplitSpool::over(
+        Arc::new(disk),
+        Workers::inline(),
+    )))
+}
+
 async fn take(home: &Home, origin: Origin) -> Result<(), u8> {
     std::env::set_current_dir(home.path()).map_err(|_| HOME)?;
     if let Some(running) = connect(home).await {
@@ -142,8 +160,7 @@ async fn take(home: &Home, origin: Origin) -> Result<(), u8> {
     }
     let extra = extra_recipients(home).map_err(|_| CONFIGURATION)?;
     let queue = home.queue();
-    let disk = RealDisk::open(&queue).map_err(|_| QUEUE)?;
-    let spool = SplitSpool::over(Arc::new(disk), Workers::inline());
+    let spool = spool(home)?;
     let entry = Entry {
         origin,
         uid: getuid().as_raw(),

@@ -44,7 +44,7 @@ fn run(call: &Call) -> ExitCode {
         let _ = io::stderr().write_all(USAGE.as_bytes());
         return ExitCode::from(exit::PERMANENT);
     };
-    inherited::keep_from_children();
+    inherited::close_others();
     // What is delivered is nobody else's business.
     rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     let runtime = match tokio::runtime::Builder::new_current_thread()

@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use clap::{Parser, ValueEnum};
 
 use crate::applet::{Applet, Call, Kind};
-use crate::home::Home;
-use crate::serve::{self, LogFormat, Mailbox, SpoolKind};
+use crate::home::{Home, SpoolKind};
+use crate::serve::{self, LogFormat, Mailbox};
 use crate::{command_line, exit};
 
 pub(crate) const APPLET: Applet = Applet {
@@ -62,6 +62,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:2110")]
     pop3: Vec<Listener>,
 
+    /// The same, encrypted from the start (control/servercert.pem); may be repeated
+    #[arg(long, value_name = "ADDR:PORT")]
+    pop3s: Vec<SocketAddr>,
+
     /// Accept and queue mail only
     #[arg(long)]
     no_deliver: bool,
@@ -75,9 +79,10 @@ pub(crate) struct Arguments {
     #[arg(long)]
     any_password: bool,
 
-    /// Where queued mail is kept: in qmail's directories, or in memory, which loses it at the end of the process
-    #[arg(long, value_enum, default_value_t = SpoolOption::Split)]
-    spool: SpoolOption,
+    /// Where queued mail is kept: in a journal, in qmail's directories, or in memory, which loses it at the end of the process
+    /// [default: where it is; a new home has a journal]
+    #[arg(long, value_enum)]
+    spool: Option<SpoolOption>,
 
     /// Form of the log: lines of qmail-send, or one JSON object a line
     #[arg(long, value_enum, default_value_t = LogOption::Classic)]
@@ -105,6 +110,7 @@ impl std::str::FromStr for Listener {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum SpoolOption {
+    Journal,
     Split,
     Memory,
 }
@@ -148,6 +154,7 @@ fn lower(arguments: Arguments) -> Result<serve::Options, &'static str> {
         &arguments.smtps,
         &arguments.lmtp,
         &pop3,
+        &arguments.pop3s,
     ];
     let all_loopback = listeners
         .iter()
@@ -164,13 +171,15 @@ fn lower(arguments: Arguments) -> Result<serve::Options, &'static str> {
         submissions: arguments.smtps,
         lmtp: arguments.lmtp,
         pop3,
+        pop3s: arguments.pop3s,
         deliver: !arguments.no_deliver,
         mailboxes: arguments.mailbox,
         any_password: arguments.any_password,
-        spool: match arguments.spool {
+        spool: arguments.spool.map(|spool| match spool {
+            SpoolOption::Journal => SpoolKind::Journal,
             SpoolOption::Split => SpoolKind::Split,
             SpoolOption::Memory => SpoolKind::Memory,
-        },
+        }),
         log_format: match arguments.log_format {
             LogOption::Classic => LogFormat::Classic,
             LogOption::Json => LogFormat::Json,

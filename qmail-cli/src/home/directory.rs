@@ -120,7 +120,10 @@ impl Directory {
             .iter()
             .take_while(|octet| octet.is_ascii_digit())
             .count();
-        let glued = !matches!(file.get(digits), None | Some(b' ' | b'\t' | b'\r' | b'\n'));
+        // A unit or the rest of a number, not the start of a remark.
+        let glued = file
+            .get(digits)
+            .is_some_and(|octet| octet.is_ascii_alphanumeric() || b".,'_+-".contains(octet));
         match (value, warnings.pop()) {
             (Some(value), None) => Ok(Some(value)),
             (Some(value), Some(warning)) if !glued => {

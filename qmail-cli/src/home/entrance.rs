@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | servercert.pem | PEM, none | the chain of certificates, this host's first, and its key; with it TLS is offered |
 //! | serverkey.pem | PEM, servercert.pem | the key, if it is kept apart |
-//! | authmechanisms | list, SCRAM-SHA-256 PLAIN LOGIN | how clients may log in, in this order; empty: not at all |
+//! | authmechanisms | list, PLAIN LOGIN | how clients may log in, in this order; empty: not at all |
 //! | authinclear | number, 0 | 1: also without TLS |
 //! | proxyclients | networks, none | proxies, whose connections begin with a PROXY header |
 //! | smtprules | rules of tcprules, none | who may come in; RELAYCLIENT, DATABYTES and RBLSMTPD are understood |
@@ -137,11 +137,7 @@ fn tls(directory: &Directory) -> Result<Option<ServerTls>, ControlError> {
 
 fn mechanisms(directory: &Directory) -> Result<Vec<Mechanism>, ControlError> {
     let Some(file) = directory.file("authmechanisms")? else {
-        return Ok(vec![
-            Mechanism::ScramSha256,
-            Mechanism::Plain,
-            Mechanism::Login,
-        ]);
+        return Ok(vec![Mechanism::Plain, Mechanism::Login]);
     };
     control::list(&file)
         .map(|line| {

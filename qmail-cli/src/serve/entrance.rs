@@ -86,7 +86,7 @@ pub(super) async fn look_at(
     if let Some(wait) = controls.greet_delay
         && door.client_waits()
         && visitor.relaying == Relaying::No
-        && timeout(wait, stream.readable()).await.is_ok()
+        && timeout(wait, stream.peek(&mut [0])).await.is_ok()
     {
         // Something has come, or the client is gone.
         turn_away(stream, b"554 5.5.0 you spoke before the greeting\r\n");

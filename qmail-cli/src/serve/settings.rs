@@ -5,14 +5,14 @@ use std::sync::{Arc, PoisonError, RwLock};
 use qmail_core::Submit;
 use qmail_core::route::Tables;
 use qmail_deliver::{Resolver, UserDirectory};
-use qmail_queue::Limits;
 use qmail_smtp::server::{self, Dialect, Login};
 
 use super::entrance::Entrance;
-use super::report::Reporter;
+use super::pop3;
 use super::smtp::{self, Door};
-use crate::home::{EntranceControls, Pop3Controls, QueueControls, SmtpControls};
+use crate::home::{EntranceControls, Pop3Controls, SmtpControls};
 use crate::policy::{Policy, own_addresses};
+use crate::report::Reporter;
 
 /// The settings in force. A session keeps those that it began with.
 pub(crate) struct Settings(RwLock<Current>);
@@ -21,7 +21,7 @@ pub(crate) struct Settings(RwLock<Current>);
 struct Current {
     tables: Arc<Tables>,
     smtp: Arc<smtp::Rules>,
-    pop3: Arc<qmail_pop3::Config>,
+    pop3: Arc<pop3::Rules>,
 }
 
 impl Settings {
@@ -43,7 +43,7 @@ impl Settings {
         Arc::clone(&self.read().smtp)
     }
 
-    pub(crate) fn pop3(&self) -> Arc<qmail_pop3::Config> {
+    pub(crate) fn pop3(&self) -> Arc<pop3::Rules> {
         Arc::clone(&self.read().pop3)
     }
 
@@ -74,7 +74,12 @@ impl Current {
         });
         let check = seed.entrance.check_recipients;
         Self {
-            pop3: Arc::new(pop3_config(&seed.pop3)),
+            pop3: Arc::new(pop3::Rules {
+                config: pop3_config(&seed.pop3),
+                mechanisms: seed.entrance.mechanisms.clone(),
+                in_clear: seed.entrance.login_in_clear,
+                tls: seed.entrance.tls.clone(),
+            }),
             smtp: Arc::new(smtp::Rules {
                 configs,
                 host: seed.pop3.hostname,
@@ -142,14 +147,4 @@ fn pop3_config(controls: &Pop3Controls) -> qmail_pop3::Config {
     let mut config = qmail_pop3::Config::default();
     config.idle = controls.timeout;
     config
-}
-
-/// How much the queue does at once.
-pub(crate) fn limits(controls: &QueueControls) -> Limits {
-    let mut limits = Limits::default();
-    limits.local_max = controls.local_max;
-    limits.remote_max = controls.remote_max;
-    limits.remote_destination_max = controls.destination_max;
-    limits.lifetime_seconds = controls.lifetime.as_secs();
-    limits
 }

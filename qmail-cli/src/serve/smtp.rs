@@ -13,25 +13,22 @@ use bytes::Bytes;
 use qmail_core::header::received::Received;
 use qmail_core::pump::Pump;
 use qmail_core::route::{Route, Tables};
+use qmail_core::sasl::Mechanism;
 use qmail_core::{
     Address, Draft, EnhancedStatus, Envelope, Escaped, Origin, PasswordChecker, Receipt, Reply,
     ReversePath, StatusClass, Submit, SubmitError, sasl,
 };
 use qmail_deliver::{UserDirectory, has_mailbox};
 use qmail_smtp::server::{Config, Event, Session, Verdict};
-use rand::TryRng as _;
-use rand::rngs::SysRng;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use super::entrance::{Entrance, Visitor, look_at};
 use super::gate::Pass;
-use super::report::Reporter;
+use super::nonce;
 use crate::policy::{Policy, Relaying};
+use crate::report::Reporter;
 use crate::tls::{ServerTls, Stream};
-
-/// Random octets in the nonce of a session.
-const NONCE_OCTETS: usize = 16;
 
 /// What all sessions of one configuration share.
 pub(crate) struct Rules {
@@ -109,16 +106,24 @@ impl Rules {
     }
 
     /// How this visitor's session behaves.
-    fn config(&self, door: Door, visitor: &Visitor) -> Arc<Config> {
+    fn config(&self, door: Door, visitor: &Visitor, checker: &dyn PasswordChecker) -> Arc<Config> {
         let config = &self.configs[door.index()];
-        match visitor.databytes {
-            None => Arc::clone(config),
-            Some(octets) => {
-                let mut config = Config::clone(config);
-                config.message_octets_max = Some(octets).filter(|&octets| octets > 0);
-                Arc::new(config)
-            }
+        let possible = |mechanism: &Mechanism| mechanism.is_possible(checker);
+        let as_is = config
+            .login
+            .as_ref()
+            .is_none_or(|login| login.mechanisms.iter().all(possible));
+        if as_is && visitor.databytes.is_none() {
+            return Arc::clone(config);
         }
+        let mut config = Config::clone(config);
+        if let Some(login) = &mut config.login {
+            login.mechanisms.retain(possible);
+        }
+        if let Some(octets) = visitor.databytes {
+            config.message_octets_max = Some(octets).filter(|&octets| octets > 0);
+        }
+        Arc::new(config)
     }
 }
 
@@ -167,7 +172,7 @@ async fn converse(
     visitor: Visitor,
     mut stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
-    let mut session = Session::new(rules.config(door, &visitor), Instant::now());
+    let mut session = Session::new(rules.config(door, &visitor, &*checker), Instant::now());
     if rules.configs[door.index()].login.is_some() {
         session = session.with_nonce(&nonce()?);
     }
@@ -212,15 +217,6 @@ async fn converse(
             None => return Ok(()),
         }
     }
-}
-
-/// A nonce that nobody can guess.
-fn nonce() -> io::Result<String> {
-    let mut random = [0; NONCE_OCTETS];
-    SysRng
-        .try_fill_bytes(&mut random)
-        .map_err(io::Error::other)?;
-    Ok(sasl::encode(&random))
 }
 
 struct Owner {

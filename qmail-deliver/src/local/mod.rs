@@ -56,6 +56,7 @@ pub use program::Programs;
 /// let agent = LocalAgent::new(maildirs, SystemTime::now);
 /// let local = LocalDelivery::new(Arc::new(users), agent);
 /// let outcomes = local.deliver(Job {
+///     message: 0,
 ///     content: Arc::new(MemoryContent("Subject: hello\n\nhello\n".into())),
 ///     sender: ReversePath::new("ann@example.net")?,
 ///     recipients: vec![Address::new("joe@example.org")?, Address::new("who@example.org")?],
