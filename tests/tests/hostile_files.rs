@@ -171,7 +171,7 @@ fn programs_of_aliases() {
     let mailbox = with_aliases("x: \"|touch CANARY; id -u >uid\"\n");
     assert_eq!(
         rehearsed(&mailbox, "x@").stderr,
-        "run touch CANARY; id -u >uid\nno forwarding\n"
+        "run !touch CANARY; id -u >uid\nno forwarding\n"
     );
     assert!(!mailbox.path("CANARY").exists());
     let mut command = mailbox.command("fastforward");
