@@ -281,7 +281,11 @@ fn peer(world: &World, domains: &[&str]) -> (tempfile::TempDir, Server) {
     ] {
         fs::write(scratch.path().join("control").join(file), text).expect("a file");
     }
-    let server = Server::start_free(PROGRAM, scratch.path(), &["--no-deliver"]);
+    let server = Server::start_free(
+        PROGRAM,
+        scratch.path(),
+        &["--no-deliver", "--spool", "split"],
+    );
     let script = format!(
         "#!/bin/sh\nwhile [ \"$1\" != -- ]; do shift; done\nshift 3\nexec {} net67 {} \"$@\"\n",
         env!("CARGO_BIN_EXE_conform-helper"),
