@@ -44,8 +44,13 @@ pub(crate) fn take(numbers: RangeInclusive<RawFd>) -> io::Result<Vec<OwnedFd>> {
 
 /// Closes whatever is open beyond the standard descriptors. To be called first of all.
 pub(crate) fn close_others() {
-    for number in STANDARD_MAX + 1..CLOSED_BELOW {
-        // Most are not open.
+    let listed = std::fs::read_dir("/proc/self/fd").map(|directory| {
+        let names = directory.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        names.filter_map(|name| name.parse().ok()).collect()
+    });
+    let open: Vec<RawFd> = listed.unwrap_or_else(|_| (0..CLOSED_BELOW).collect());
+    for number in open.into_iter().filter(|&number| number > STANDARD_MAX) {
+        // The listing's own is closed by now, and of a range most are not open.
         let _ = nix::unistd::close(number);
     }
 }
@@ -53,5 +58,5 @@ pub(crate) fn close_others() {
 /// Up to this number the descriptors have names.
 const STANDARD_MAX: RawFd = 2;
 
-/// Nobody leaves a descriptor of this number or a higher one open by accident.
+/// Where the open descriptors are not listed, those below this number are closed.
 const CLOSED_BELOW: RawFd = 64;

@@ -52,7 +52,7 @@ pub struct Assignments {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AssignError {
-    /// A line has no colon, nothing before the first one, fewer than seven, or a NUL.
+    /// A line has no colon, nothing before the first one, fewer than seven, a NUL, or a home that does not start with `/`.
     #[error("bad format in users/assign: {0}")]
     BadLine(Warning),
     /// There is no line that starts with a dot: the file may have been cut short.
@@ -230,9 +230,11 @@ fn split_line(line: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut colons = memchr::memchr_iter(b':', line);
     let first = colons.next().filter(|&first| first > 0)?;
     let seventh = colons.nth(5)?;
-    memchr::memchr(0, line)
-        .is_none()
-        .then(|| (&line[..first], &line[first + 1..seventh]))
+    let record = &line[first + 1..seventh];
+    // What a home is relative to nobody could tell.
+    let home = record.split(|&octet| octet == b':').nth(3)?;
+    let good = home.starts_with(b"/") && memchr::memchr(0, line).is_none();
+    good.then(|| (&line[..first], record))
 }
 
 #[cfg(test)]

@@ -2,6 +2,9 @@
 #![forbid(unsafe_code)]
 
 pub mod conformance;
+pub mod hostile;
+pub mod local;
+pub mod recipes;
 pub mod server;
 pub mod submission;
 pub mod tls;

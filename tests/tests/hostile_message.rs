@@ -4,12 +4,12 @@
 //! header or envelope that was not asked for.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use qmail_tests::conformance::from_text;
+use qmail_tests::hostile::entries;
 use qmail_tests::submission::{Ran, Submission};
 use serde_json::Value;
 
@@ -64,16 +64,6 @@ fn check(id: &str, ran: &Ran) {
             line.escape_ascii()
         );
     }
-}
-
-fn entries(area: &str) -> Vec<Value> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("cases/hostile.json");
-    let file: Value = serde_json::from_slice(&fs::read(path).expect("the file")).expect("JSON");
-    let entries = file.as_array().expect("an array").iter();
-    entries
-        .filter(|entry| entry["area"] == area)
-        .cloned()
-        .collect()
 }
 
 /// The input of an entry; those that are generated are generated here.

@@ -17,6 +17,7 @@ use crate::applet::{Applet, Call, Kind};
 use crate::exit;
 use crate::getopt::Getopt;
 use crate::home::Home;
+use crate::inherited;
 use crate::injection::octets;
 use crate::queue_submit::QueueSubmit;
 
@@ -43,6 +44,7 @@ fn run(call: &Call) -> ExitCode {
         let _ = io::stderr().write_all(USAGE.as_bytes());
         return ExitCode::from(exit::PERMANENT);
     };
+    inherited::close_others();
     // What is delivered is nobody else's business.
     rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     let runtime = match tokio::runtime::Builder::new_current_thread()

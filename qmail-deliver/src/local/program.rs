@@ -21,6 +21,7 @@ use crate::Capture;
 pub struct Programs {
     output: Output,
     time_max: Option<Duration>,
+    bare: bool,
     environment: Vec<(OsString, OsString)>,
 }
 
@@ -36,8 +37,7 @@ impl Programs {
     pub fn captured(octets_max: usize) -> Self {
         Self {
             output: Output::Captured { octets_max },
-            time_max: None,
-            environment: Vec::new(),
+            ..Self::inherited()
         }
     }
 
@@ -46,6 +46,7 @@ impl Programs {
         Self {
             output: Output::Inherited,
             time_max: None,
+            bare: false,
             environment: Vec::new(),
         }
     }
@@ -55,6 +56,14 @@ impl Programs {
     #[must_use]
     pub fn with_time_max(mut self, time_max: Duration) -> Self {
         self.time_max = Some(time_max);
+        self
+    }
+
+    /// Programs inherit no variable of this process, and a umask of 077 instead of its own: for servers, whose environment is
+    /// nobody's business and whose umask is for their own files.
+    #[must_use]
+    pub fn with_bare_environment(mut self) -> Self {
+        self.bare = true;
         self
     }
 
@@ -110,9 +119,15 @@ impl Programs {
     ) -> io::Result<Ended> {
         #[expect(clippy::disallowed_methods, reason = "this is the seam to programs")]
         let mut shell = Command::new("/bin/sh");
+        let mut script = Vec::new();
+        if self.bare {
+            shell.env_clear();
+            script.extend_from_slice(PRIVATE);
+        }
+        script.extend_from_slice(command);
         shell
             .arg("-c")
-            .arg(OsStr::from_bytes(command))
+            .arg(OsStr::from_bytes(&script))
             .current_dir(home)
             .envs(self.environment.iter().cloned())
             .env_remove("DEFAULT")
@@ -156,6 +171,9 @@ impl Programs {
         Ok(Ended { how, output })
     }
 }
+
+/// What a server's programs write is their user's alone. A line of its own: what follows is the user's, whatever it is.
+const PRIVATE: &[u8] = b"umask 077\n";
 
 /// A process group that is killed when the delivery is given up.
 struct Group(Option<Pid>);
