@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use libfuzzer_sys::fuzz_target;
-use qmail_core::Machine;
+use qmail_core::sasl::{Mechanism, Verifier};
+use qmail_core::{Account, LoginError, Machine};
 use qmail_pop3::{
     BodyFlow, Config, End, Event, Greeting, Listing, LoginAnswer, RetrieveAnswer, Session,
     Timestamp, UpdateAnswer,
@@ -38,14 +39,17 @@ fn talk(
     message: &[u8],
     commands: &[u8],
 ) -> (Vec<u8>, usize, Option<End>) {
-    let config = Arc::new(Config::default());
+    // Without STLS: what is behind it in one piece is thrown away, and so depends on the pieces.
+    let mut config = Config::default();
+    config.mechanisms = Mechanism::ALL.to_vec();
+    let config = Arc::new(config);
     let mut owner = Owner {
         now,
         session: if logged_in {
             Session::logged_in(config, listing(message), now)
         } else {
             let greeting = Greeting::Apop(Timestamp::of_process(1, 2, b"host"));
-            Session::new(config, greeting, now)
+            Session::new(config, greeting, now).with_nonce("nonce")
         },
         piece_octets,
         message,
@@ -102,6 +106,16 @@ impl Owner<'_> {
                             _ => LoginAnswer::Refused,
                         };
                         self.session.answer_login(now, question, answer);
+                    }
+                    Event::Verifier { question, name } => {
+                        let verifier = Verifier::decoy(&name, b"key");
+                        let found = match name.first() {
+                            Some(b'u') => Err(LoginError::Unavailable {
+                                reason: String::new(),
+                            }),
+                            _ => Ok((Account::new(name), verifier)),
+                        };
+                        self.session.answer_verifier(now, question, found);
                     }
                     Event::Retrieve {
                         question, message, ..

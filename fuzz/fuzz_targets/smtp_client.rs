@@ -6,14 +6,29 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use libfuzzer_sys::fuzz_target;
+use qmail_core::sasl::client::Login;
 use qmail_core::{Address, Machine, ReversePath};
-use qmail_smtp::client::{Config, Event, Session, Transaction};
+use qmail_smtp::client::{Config, Event, Protocol, Session, StartTls, Transaction};
 
 fuzz_target!(|input: &[u8]| {
-    let [size, input @ ..] = input else { return };
+    let [size, habits, input @ ..] = input else {
+        return;
+    };
     let now = Instant::now();
-    let config = Config::new("client.example").expect("a plain name");
+    let mut config = Config::new("client.example").expect("a plain name");
+    if habits & 1 != 0 {
+        config.protocol = Protocol::Lmtp;
+    }
+    config.start_tls = match habits >> 1 & 3 {
+        0 => StartTls::Never,
+        1 => StartTls::Required,
+        _ => StartTls::IfOffered,
+    };
     let mut session = Session::new(Arc::new(config), now);
+    if habits & 8 != 0 {
+        let login = Login::new("joe", "secret").with_nonce("nonce");
+        session = session.with_login(login);
+    }
     let (mut sent, mut texts, mut outcomes, mut started) = (Vec::new(), 0, 0, 0);
     for mut piece in input.chunks(usize::from(*size) + 1) {
         while !piece.is_empty() {
@@ -58,6 +73,7 @@ fn settle(
                 .expect("it is sendable");
         }
         Event::Ready { .. } => session.quit(),
+        Event::StartTls => session.tls_started(),
         Event::BodyWanted => {
             *texts += 1;
             session.body(b"x\n.\n");

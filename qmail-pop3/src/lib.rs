@@ -45,7 +45,7 @@ mod text;
 pub use config::{Config, Greeting, Timestamp};
 pub use event::{BodyFlow, End, Event, LoginAnswer, RetrieveAnswer, UpdateAnswer, VerifierAnswer};
 #[cfg(feature = "maildir")]
-pub use maildir::{HomeMaildirs, MaildirMaildrop, MaildirOptions};
+pub use maildir::{HomeMaildirs, MaildirCache, MaildirMaildrop, MaildirOptions};
 pub use maildrop::{Deletions, Listing, ListingError, Maildrop, MaildropError, Maildrops};
 pub use memory::{MemoryMaildrop, MemoryMaildrops};
 #[cfg(feature = "tokio")]

@@ -48,8 +48,9 @@ enum Action {
         /// The local part of the user's address
         #[arg(value_parser = name)]
         name: String,
-        /// Also keep a record for SCRAM-SHA-256, by which a client can log in without showing the password. Who steals the file
-        /// can try passwords on it more quickly than on the hash alone
+        /// Also keep a record for SCRAM-SHA-256, by which a client can log in without showing the password. It is offered once
+        /// control/authmechanisms names it; many clients then use nothing else, so every user should have one. Who steals the
+        /// file can try passwords on it more quickly than on the hash alone
         #[arg(long)]
         scram: bool,
         /// Read a record of argon2, yescrypt, SHA-crypt or SCRAM-SHA-256 in place of a password

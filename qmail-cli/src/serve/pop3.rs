@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use qmail_core::Account;
 use qmail_core::sasl::Mechanism;
 use qmail_pop3::{
-    Config, Greeting, MaildirMaildrop, MaildirOptions, Maildrop, MaildropError, Maildrops, Served,
-    Session, serve_tls,
+    Config, Greeting, MaildirCache, MaildirMaildrop, MaildirOptions, Maildrop, MaildropError,
+    Maildrops, Served, Session, serve_tls,
 };
 use tokio::net::TcpStream;
 
@@ -48,6 +48,7 @@ pub(crate) struct Rules {
     /// Whether a password may come in clear from another host although there is a certificate.
     pub(crate) in_clear: bool,
     pub(crate) tls: Option<ServerTls>,
+    pub(crate) maildirs: ShownMaildirs,
 }
 
 impl Rules {
@@ -110,12 +111,13 @@ async fn converse(
         Door::Pop3s => (session.with_tls(), stream.encrypted(tls()?).await?),
     };
     let handshake = async |stream: Stream<TcpStream>| stream.encrypted(tls()?).await;
-    let maildirs = &ShownMaildirs;
+    let maildirs = &rules.maildirs;
     Ok(serve_tls(session, stream, Instant::now, accounts, maildirs, handshake).await)
 }
 
 /// The Maildir that an account's `home` names.
-struct ShownMaildirs;
+#[derive(Default)]
+pub(crate) struct ShownMaildirs(MaildirCache);
 
 #[async_trait]
 impl Maildrops for ShownMaildirs {
@@ -123,10 +125,8 @@ impl Maildrops for ShownMaildirs {
         let Some(maildir) = &account.home else {
             return Err(MaildropError::Missing(io::ErrorKind::NotFound.into()));
         };
-        Ok(Box::new(MaildirMaildrop::new(
-            maildir,
-            MaildirOptions::default(),
-            SystemTime::now(),
-        )))
+        let options = MaildirOptions::default();
+        let maildrop = MaildirMaildrop::new(maildir, options, SystemTime::now());
+        Ok(Box::new(maildrop.with_cache(&self.0)))
     }
 }

@@ -79,6 +79,7 @@ impl Current {
                 mechanisms: seed.entrance.mechanisms.clone(),
                 in_clear: seed.entrance.login_in_clear,
                 tls: seed.entrance.tls.clone(),
+                maildirs: pop3::ShownMaildirs::default(),
             }),
             smtp: Arc::new(smtp::Rules {
                 configs,

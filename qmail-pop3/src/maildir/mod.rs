@@ -13,6 +13,7 @@
 //! for each further chunk, and for an update.
 
 mod body;
+mod cache;
 mod scan;
 
 use std::io;
@@ -23,6 +24,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use async_trait::async_trait;
 use qmail_core::{Account, Body};
 
+pub use self::cache::MaildirCache;
 use self::scan::{Folders, Place, Scan};
 use crate::{Deletions, Listing, Maildrop, MaildropError, Maildrops};
 
@@ -71,6 +73,7 @@ pub struct MaildirMaildrop {
     now_seconds: i64,
     scanned: Option<Arc<Scan>>,
     searches_left: u32,
+    cache: Option<MaildirCache>,
 }
 
 impl MaildirMaildrop {
@@ -85,7 +88,16 @@ impl MaildirMaildrop {
             now_seconds: i64::try_from(seconds).unwrap_or(i64::MAX),
             scanned: None,
             searches_left: SEARCHES_MAX,
+            cache: None,
         }
+    }
+
+    /// Remembers from session to session what does not change. For a process that serves many; without it every session
+    /// looks at every message.
+    #[must_use]
+    pub fn with_cache(mut self, cache: &MaildirCache) -> Self {
+        self.cache = Some(cache.clone());
+        self
     }
 
     /// What was listed; before that, nothing.
@@ -100,15 +112,22 @@ impl Maildrop for MaildirMaildrop {
     async fn list(&mut self) -> Result<Listing, MaildropError> {
         let path = self.path.clone();
         let (now_seconds, options) = (self.now_seconds, self.options);
+        let known = self.cache.as_ref().map(|cache| cache.facts(&path));
         let (scan, listing) = blocking(move || {
             let folders = Folders::open(&path)?;
             folders.clean_tmp(now_seconds);
             let before = (!options.show_current_second).then_some(now_seconds);
-            Scan::new(folders, before)
+            Scan::new(folders, before, &known.unwrap_or_default())
         })
         .await
         .map_err(MaildropError::Unreadable)??;
-        self.scanned = Some(Arc::new(scan));
+        let scan = Arc::new(scan);
+        if let Some(cache) = &self.cache {
+            // The client need not wait for it.
+            let (cache, path, scan) = (cache.clone(), self.path.clone(), Arc::clone(&scan));
+            tokio::task::spawn_blocking(move || cache.remember(path, scan.facts()));
+        }
+        self.scanned = Some(scan);
         Ok(listing)
     }
 
@@ -133,6 +152,7 @@ pub struct HomeMaildirs {
     directory: PathBuf,
     options: MaildirOptions,
     now: fn() -> SystemTime,
+    cache: MaildirCache,
 }
 
 impl HomeMaildirs {
@@ -146,6 +166,7 @@ impl HomeMaildirs {
             directory: directory.into(),
             options,
             now,
+            cache: MaildirCache::default(),
         }
     }
 }
@@ -157,11 +178,9 @@ impl Maildrops for HomeMaildirs {
             .home
             .as_ref()
             .ok_or_else(|| MaildropError::Missing(io::ErrorKind::NotFound.into()))?;
-        Ok(Box::new(MaildirMaildrop::new(
-            home.join(&self.directory),
-            self.options,
-            (self.now)(),
-        )))
+        let maildir = home.join(&self.directory);
+        let maildrop = MaildirMaildrop::new(maildir, self.options, (self.now)());
+        Ok(Box::new(maildrop.with_cache(&self.cache)))
     }
 }
 

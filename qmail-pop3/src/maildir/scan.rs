@@ -11,6 +11,7 @@ use rustix::fs::{
     AtFlags, CWD, Dir, FileType, Mode, OFlags, fstat, openat, renameat, statat, unlinkat,
 };
 
+use super::cache::{Fact, Facts};
 use crate::{Listing, MaildropError};
 
 /// Which directory a message is in.
@@ -178,6 +179,7 @@ impl Scan {
     pub(super) fn new(
         folders: Folders,
         before_seconds: Option<i64>,
+        known: &Facts,
     ) -> Result<(Self, Listing), MaildropError> {
         let mut scan = Self {
             folders,
@@ -186,7 +188,7 @@ impl Scan {
         };
         // In this order nothing is missed that is moved meanwhile, only seen twice.
         for place in [Place::New, Place::Cur] {
-            scan.read(place, before_seconds)
+            scan.read(place, before_seconds, known)
                 .map_err(MaildropError::Unreadable)?;
         }
         scan.sort();
@@ -203,7 +205,7 @@ impl Scan {
         Ok((scan, listing))
     }
 
-    fn read(&mut self, place: Place, before_seconds: Option<i64>) -> io::Result<()> {
+    fn read(&mut self, place: Place, before_seconds: Option<i64>, known: &Facts) -> io::Result<()> {
         let Self {
             folders,
             names,
@@ -214,13 +216,15 @@ impl Scan {
             if !may_be_message(name, kind) || messages.len() == Listing::MESSAGES_MAX {
                 return;
             }
-            let Ok(stat) = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) else {
+            // Without the type in the directory, what has the name of a message may be none.
+            let remembered = match kind {
+                FileType::RegularFile => known.get(base(name.to_bytes())).copied(),
+                _ => None,
+            };
+            let Some(fact) = remembered.or_else(|| look_at(folder, name)) else {
                 return;
             };
-            let modified_seconds = stat_seconds(stat.st_mtime);
-            if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile
-                || before_seconds.is_some_and(|before| modified_seconds >= before)
-            {
+            if before_seconds.is_some_and(|before| fact.modified_seconds >= before) {
                 return;
             }
             let name = name.to_bytes();
@@ -238,8 +242,8 @@ impl Scan {
                 name_octets,
                 base_octets,
                 place,
-                modified_seconds,
-                octets: u64::try_from(stat.st_size).unwrap_or_default(),
+                modified_seconds: fact.modified_seconds,
+                octets: fact.octets,
             });
         })
     }
@@ -261,6 +265,18 @@ impl Scan {
         self.messages = messages;
     }
 
+    /// What the next session need not ask for.
+    pub(super) fn facts(&self) -> Facts {
+        let fact = |message: &Message| Fact {
+            modified_seconds: message.modified_seconds,
+            octets: message.octets,
+        };
+        self.messages
+            .iter()
+            .map(|message| (self.base(message).into(), fact(message)))
+            .collect()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.messages.len()
     }
@@ -280,6 +296,15 @@ impl Scan {
         let start = message.start as usize;
         &self.names[start..start + usize::from(message.base_octets)]
     }
+}
+
+/// Time and size, if it is a regular file.
+fn look_at(folder: &OwnedFd, name: &CStr) -> Option<Fact> {
+    let stat = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+    (FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile).then(|| Fact {
+        modified_seconds: stat_seconds(stat.st_mtime),
+        octets: u64::try_from(stat.st_size).unwrap_or_default(),
+    })
 }
 
 /// Calls `found` for each name, in the order of the directory.

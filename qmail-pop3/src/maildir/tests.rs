@@ -41,6 +41,50 @@ fn put(home: &TempDir, name: &str, text: &[u8], age_seconds: i64) {
         .expect("a time");
 }
 
+/// What was seen once is not asked for again: neither after a move to `cur` nor after other flags. What is new is.
+#[tokio::test]
+async fn a_large_maildir_is_remembered() {
+    let home = empty();
+    for number in 0..300 {
+        put(
+            &home,
+            &format!("new/m{number}.host"),
+            b"12345",
+            1000 - number,
+        );
+    }
+    let cache = MaildirCache::default();
+    let maildir = home.path().join("Maildir");
+    let list = async || {
+        let maildrop = MaildirMaildrop::new(&maildir, MaildirOptions::default(), now());
+        let mut maildrop = maildrop.with_cache(&cache);
+        (maildrop.list().await.expect("it can be listed"), maildrop)
+    };
+    let (first, mut maildrop) = list().await;
+    maildrop
+        .commit(&Deletions::default())
+        .await
+        .expect("an update");
+    while cache.facts(&maildir).is_empty() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    // Nobody but a test changes a message; this shows where the size comes from.
+    fs::write(maildir.join("cur/m7.host:2,"), b"changed size").expect("a file");
+    fs::rename(
+        maildir.join("cur/m8.host:2,"),
+        maildir.join("cur/m8.host:2,S"),
+    )
+    .expect("flags");
+    let (second, _) = list().await;
+    assert_eq!(second, first);
+    put(&home, "new/m300.host", b"1234567", 1);
+    fs::remove_file(maildir.join("cur/m0.host:2,")).expect("a file");
+    let (third, _) = list().await;
+    assert_eq!((third.len(), third.octets()), (300, 299 * 5 + 7));
+    assert_eq!(third.id(0), Some(&b"m1.host"[..]));
+    assert_eq!(third.id(299), Some(&b"m300.host"[..]));
+}
+
 fn three() -> TempDir {
     let home = empty();
     put(
