@@ -2,11 +2,9 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, Read as _, Write as _};
-use std::os::fd::AsFd as _;
+use std::io::{self, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::process::{ExitCode, Stdio};
-use std::thread;
 
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
@@ -15,11 +13,14 @@ use qmail_deliver::Capture;
 use qmail_queue::helpers::spawn::{DELIVERIES_MAX, Refusal, Request, RequestReader, write_report};
 use rustix::fs::{FileType, Mode, OFlags};
 use tokio::process::Command;
-use tokio::sync::mpsc;
 
 use crate::home::Home;
+use crate::input::Input;
 use crate::privilege::Account;
 use crate::{exit, stdio};
+
+/// Octets of requests that are read at a time.
+const READ_OCTETS: usize = 4096;
 
 /// What tells the two spawners apart.
 pub(crate) trait Spawner {
@@ -41,88 +42,87 @@ pub(crate) trait Spawner {
     fn outcome(&self, end: ProgramEnd, output: Vec<u8>, more: bool) -> Outcome;
 }
 
-/// Delivers what is asked for, to the end of the requests. `name` is what the program is called.
+/// Runs a program for what is asked for, to the end of the requests. `name` is what this program is called.
 pub(crate) fn run(name: &str, home: &Home, spawner: &impl Spawner) -> ExitCode {
-    let owner = match Account::acting(home, "qmailq") {
-        Ok(owner) => owner.uid,
-        Err(error) => return exit::fatal(name, &error, exit::TEMPORARY),
+    let deliver = async |request: &Request, owner| {
+        let outcome = run_program(spawner, owner, request).await;
+        outcome.unwrap_or_else(|outcome| outcome)
     };
+    match Account::acting(home, "qmailq") {
+        Ok(owner) => run_with(name, home, owner.uid, || Ok(()), &deliver),
+        Err(error) => exit::fatal(name, &error, exit::TEMPORARY),
+    }
+}
+
+/// Delivers what is asked for, to the end of the requests. `owner` is who must own messages. `prepare` is called when all is there that
+/// needs rights, and before there are threads; `deliver` is given a request and the owner.
+pub(crate) fn run_with(
+    name: &str,
+    home: &Home,
+    owner: u32,
+    prepare: impl FnOnce() -> Result<(), String>,
+    deliver: &impl AsyncFn(&Request, u32) -> Outcome,
+) -> ExitCode {
     let messages = home.queue().join("mess");
     if let Err(error) = std::env::set_current_dir(&messages) {
         let words = format_args!("unable to switch to {}: {error}", messages.display());
         return exit::fatal(name, &words, exit::TEMPORARY);
     }
-    let served = stdio::run(async {
-        let requests = requests()?;
-        serve(spawner, owner, requests).await
-    });
+    if let Err(words) = prepare() {
+        return exit::fatal(name, &words, exit::TEMPORARY);
+    }
+    let served = stdio::run(serve(deliver, owner));
     match served.and_then(|served| served) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => exit::fatal(name, &error, exit::TEMPORARY),
     }
 }
 
-/// Requests as they come; closed when they end.
-fn requests() -> io::Result<mpsc::Receiver<Request>> {
-    // Standard input without its buffer and its lock.
-    let mut input = File::from(io::stdin().as_fd().try_clone_to_owned()?);
-    let (sender, receiver) = mpsc::channel(1);
-    thread::Builder::new().spawn(move || {
-        let mut reader = RequestReader::default();
-        let mut room = [0; 4096];
-        loop {
-            let mut octets = match input.read(&mut room) {
-                Ok(0) => return,
-                Ok(count) => &room[..count],
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(_) => return,
-            };
-            while let Some(request) = reader.receive(&mut octets) {
-                if sender.blocking_send(request).is_err() {
-                    return;
-                }
-            }
-        }
-    })?;
-    Ok(receiver)
-}
-
 /// # Errors
 ///
 /// A report cannot be written.
-async fn serve(
-    spawner: &impl Spawner,
-    owner: u32,
-    mut requests: mpsc::Receiver<Request>,
-) -> io::Result<()> {
+async fn serve(deliver: &impl AsyncFn(&Request, u32) -> Outcome, owner: u32) -> io::Result<()> {
     report(&[DELIVERIES_MAX])?;
+    let mut input = Input::new(io::stdin(), READ_OCTETS)?;
+    let mut reader = RequestReader::default();
+    let mut ended = false;
     let mut running = FuturesUnordered::new();
     let mut in_use = [false; DELIVERIES_MAX as usize];
     loop {
-        let (delivery, outcome) = tokio::select! {
+        tokio::select! {
             biased;
             Some((delivery, outcome)) = running.next() => {
                 in_use[usize::from(delivery)] = false;
-                (delivery, outcome)
+                report_outcome(delivery, &outcome)?;
             }
-            Some(request) = requests.recv() => match in_use.get_mut(usize::from(request.delivery)) {
-                None => (request.delivery, Refusal::NumberTooBig.outcome()),
-                Some(true) => (request.delivery, Refusal::NumberInUse.outcome()),
-                Some(free) => {
-                    *free = true;
-                    running.push(async move {
-                        let outcome = deliver(spawner, owner, &request).await;
-                        (request.delivery, outcome.unwrap_or_else(|outcome| outcome))
-                    });
-                    continue;
+            piece = input.next(), if !ended => {
+                // What cannot be read has ended.
+                let piece = piece.unwrap_or_default();
+                let mut octets = &piece[..];
+                ended = octets.is_empty();
+                while let Some(request) = reader.receive(&mut octets) {
+                    let delivery = request.delivery;
+                    match in_use.get_mut(usize::from(delivery)) {
+                        None => report_outcome(delivery, &Refusal::NumberTooBig.outcome())?,
+                        Some(true) => report_outcome(delivery, &Refusal::NumberInUse.outcome())?,
+                        Some(free) => {
+                            *free = true;
+                            running.push(async move {
+                                (delivery, deliver(&request, owner).await)
+                            });
+                        }
+                    }
                 }
-            },
+            }
             else => return Ok(()),
-        };
-        let mut octets = Vec::new();
-        write_report(delivery, &outcome, &mut octets);
-        report(&octets)?;
+        }
     }
+}
+
+fn report_outcome(delivery: u8, outcome: &Outcome) -> io::Result<()> {
+    let mut octets = Vec::new();
+    write_report(delivery, outcome, &mut octets);
+    report(&octets)
 }
 
 fn report(octets: &[u8]) -> io::Result<()> {
@@ -134,7 +134,7 @@ fn report(octets: &[u8]) -> io::Result<()> {
 /// # Errors
 ///
 /// What becomes of a request for which no program was run to its end.
-async fn deliver<S: Spawner>(
+async fn run_program<S: Spawner>(
     spawner: &S,
     owner: u32,
     request: &Request,
@@ -162,7 +162,7 @@ async fn deliver<S: Spawner>(
 }
 
 /// Opens a message in the current directory.
-fn open(name: &[u8], owner: u32) -> Result<File, Refusal> {
+pub(crate) fn open(name: &[u8], owner: u32) -> Result<File, Refusal> {
     // A FIFO that somebody put there must not make the open wait.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let message = rustix::fs::open(OsStr::from_bytes(name), flags, Mode::empty())

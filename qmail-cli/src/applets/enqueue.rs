@@ -5,9 +5,8 @@
 //! It takes all of both before it promises anything, and exits with 0 only when the message would survive a power cut. Any
 //! other exit leaves nothing behind, except by a crash: what that leaves is swept up when it is old.
 
-use std::fs::File;
-use std::io::{self, Read as _};
-use std::os::fd::{AsFd, OwnedFd};
+use std::io;
+use std::os::fd::AsFd;
 use std::path::{Component, Path};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -17,19 +16,19 @@ use bytes::Bytes;
 use qmail_core::{Envelope, EnvelopeError, EnvelopeReader, Origin};
 use qmail_queue::{
     Entry, JournalSpool, RealDisk, SplitSpool, Spool, SpoolDraft, SpoolError, Workers,
-    split::Trigger, submission, submission::Answer,
+    split::Trigger,
 };
 use rustix::fs::OFlags;
 use rustix::process::{Signal, getuid};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::UnixStream;
 use tokio::signal::unix::{self, SignalKind, signal};
 use tokio::time::sleep;
 
 use crate::applet::{Applet, Call, Kind};
 use crate::home::{Home, SpoolKind, extra_recipients};
+use crate::input::Input;
 use crate::privilege::{Account, AccountError, is_setuid};
 use crate::queue_program::FOR_BOUNCE;
+use crate::submission_client::Submission;
 use crate::{exit, stdio};
 
 pub(crate) const APPLET: Applet = Applet {
@@ -57,7 +56,6 @@ const PID: u8 = 63;
 const MESS: u8 = 64;
 const INTD: u8 = 65;
 const TODO: u8 = 66;
-const COMMUNICATION: u8 = 74;
 
 fn run(call: &Call) -> ExitCode {
     if is_closed(io::stdin()) || is_closed(io::stdout()) {
@@ -179,54 +177,26 @@ async fn take(home: &Home, origin: Origin) -> Result<(), u8> {
 }
 
 /// The running system of this home, if there is one that takes mail by its socket. A program with the rights to the queue needs none.
-async fn connect(home: &Home) -> Option<UnixStream> {
+async fn connect(home: &Home) -> Option<Submission> {
     if is_setuid() {
         return None;
     }
-    UnixStream::connect(home.submission_socket()).await.ok()
+    Submission::begin(&home.submission_socket()).await.ok()
 }
 
-/// Has the running system take message and envelope, as [`submission`] frames them.
-async fn hand_over(mut running: UnixStream) -> Result<(), u8> {
-    let mut message = Input::new(io::stdin())?;
-    let mut gone = false;
-    while let Some(chunk) = message.read().await? {
-        gone |= send(&mut running, &submission::chunk_header(chunk.len()), gone).await;
-        gone |= send(&mut running, &chunk, gone).await;
+/// Has the running system take message and envelope.
+async fn hand_over(mut submission: Submission) -> Result<(), u8> {
+    let mut message = input(io::stdin())?;
+    while let Some(chunk) = read(&mut message).await? {
+        submission.write(&chunk).await;
     }
-    gone |= send(&mut running, &submission::chunk_header(0), gone).await;
-    // Read here as well: a caller need not close its end of the pipe.
-    let mut envelope = Input::new(io::stdout())?;
-    let mut reader = EnvelopeReader::default();
-    loop {
-        let chunk = envelope
-            .read()
-            .await?
-            .ok_or(EnvelopeError::Torn.exit_code())?;
-        gone |= send(&mut running, &chunk, gone).await;
-        let received = reader.receive(&chunk).map_err(EnvelopeError::exit_code)?;
-        if received.is_some() {
-            break;
-        }
-    }
-    let mut answer = [0; Answer::OCTETS];
-    match running.read_exact(&mut answer).await {
-        Ok(_) => match Answer::from_octets(answer).exit_code {
-            0 => Ok(()),
-            code => Err(code),
-        },
-        Err(_) => Err(COMMUNICATION),
-    }
-}
-
-/// Writes, unless the other side has gone: it may have answered before it went. Returns whether it has.
-async fn send(running: &mut UnixStream, octets: &[u8], gone: bool) -> bool {
-    gone || running.write_all(octets).await.is_err()
+    let envelope = read_envelope().await?;
+    submission.finish(&envelope).await.map(drop)
 }
 
 async fn copy_message(draft: &mut dyn SpoolDraft) -> Result<(), u8> {
-    let mut message = Input::new(io::stdin())?;
-    while let Some(chunk) = message.read().await? {
+    let mut message = input(io::stdin())?;
+    while let Some(chunk) = read(&mut message).await? {
         let written = draft.write(chunk).await;
         written.map_err(|error| exit_code(&error))?;
     }
@@ -235,9 +205,9 @@ async fn copy_message(draft: &mut dyn SpoolDraft) -> Result<(), u8> {
 
 async fn read_envelope() -> Result<Envelope, u8> {
     // Descriptor 1 is read, not written.
-    let mut input = Input::new(io::stdout())?;
+    let mut envelope = input(io::stdout())?;
     let mut reader = EnvelopeReader::default();
-    while let Some(chunk) = input.read().await? {
+    while let Some(chunk) = read(&mut envelope).await? {
         let received = reader.receive(&chunk).map_err(EnvelopeError::exit_code)?;
         if let Some(envelope) = received {
             return Ok(envelope);
@@ -246,36 +216,15 @@ async fn read_envelope() -> Result<Envelope, u8> {
     Err(EnvelopeError::Torn.exit_code())
 }
 
-/// A descriptor to read from. Reading may take long and is done beside, so that a submission can be given up meanwhile.
-struct Input(Arc<File>);
-
-impl Input {
-    fn new(descriptor: impl AsFd) -> Result<Self, u8> {
-        let own: io::Result<OwnedFd> = descriptor.as_fd().try_clone_to_owned();
-        own.map(|own| Self(Arc::new(own.into()))).map_err(|_| READ)
-    }
-
-    /// Some octets; `None` at the end.
-    async fn read(&mut self) -> Result<Option<Bytes>, u8> {
-        let file = Arc::clone(&self.0);
-        let read = tokio::task::spawn_blocking(move || read(&file)).await;
-        let octets = read.map_err(|_| READ)?.map_err(|_| READ)?;
-        Ok((!octets.is_empty()).then(|| octets.into()))
-    }
+/// Begins to read a descriptor.
+fn input(descriptor: impl AsFd) -> Result<Input, u8> {
+    Input::new(descriptor, READ_OCTETS).map_err(|_| NO_MEMORY)
 }
 
-fn read(mut file: &File) -> io::Result<Vec<u8>> {
-    let mut octets = vec![0; READ_OCTETS];
-    loop {
-        match file.read(&mut octets) {
-            Ok(count) => {
-                octets.truncate(count);
-                return Ok(octets);
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
+/// Some octets of it; `None` at the end.
+async fn read(input: &mut Input) -> Result<Option<Bytes>, u8> {
+    let octets = input.next().await.map_err(|_| READ)?;
+    Ok((!octets.is_empty()).then_some(octets))
 }
 
 /// What the spool's trouble is called.

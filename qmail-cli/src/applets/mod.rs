@@ -1,5 +1,6 @@
 //! The programs, one file each. The table that names them is in `applet.rs`.
 
+pub(crate) mod checkpassword;
 pub(crate) mod clean;
 pub(crate) mod completions;
 pub(crate) mod conditions;
@@ -27,6 +28,8 @@ pub(crate) mod newmrh;
 pub(crate) mod newu;
 pub(crate) mod ofmipd;
 pub(crate) mod ofmipname;
+pub(crate) mod partitioned;
+pub(crate) mod passwd;
 pub(crate) mod pop3d;
 pub(crate) mod popup;
 pub(crate) mod predate;

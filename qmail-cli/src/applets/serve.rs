@@ -62,6 +62,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:2110")]
     pop3: Vec<Listener>,
 
+    /// The same, encrypted from the start (control/servercert.pem); may be repeated
+    #[arg(long, value_name = "ADDR:PORT")]
+    pop3s: Vec<SocketAddr>,
+
     /// Accept and queue mail only
     #[arg(long)]
     no_deliver: bool,
@@ -150,6 +154,7 @@ fn lower(arguments: Arguments) -> Result<serve::Options, &'static str> {
         &arguments.smtps,
         &arguments.lmtp,
         &pop3,
+        &arguments.pop3s,
     ];
     let all_loopback = listeners
         .iter()
@@ -160,12 +165,15 @@ fn lower(arguments: Arguments) -> Result<serve::Options, &'static str> {
         );
     }
     Ok(serve::Options {
+        inherited_smtp: Vec::new(),
+        queue_elsewhere: false,
         home: Home::choose(arguments.home, Some("qmail-home")),
         smtp,
         submission: arguments.submission,
         submissions: arguments.smtps,
         lmtp: arguments.lmtp,
         pop3,
+        pop3s: arguments.pop3s,
         deliver: !arguments.no_deliver,
         mailboxes: arguments.mailbox,
         any_password: arguments.any_password,

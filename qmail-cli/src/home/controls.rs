@@ -12,6 +12,7 @@
 //! | bounceformat | line, qsbmf | what bounces look like: `qsbmf`, as qmail writes them, or `dsn`, reports as in RFC 3464 |
 //! | bouncemaxbytes | number, 0 | most bytes of a message that its bounce carries; 0 is no limit |
 //! | remotetls | `off`, `opportunistic`, `required` or `verified`; `opportunistic` | TLS to other hosts, see `TlsPolicy` |
+//! | checkpassword | line, none | program and arguments that check names and passwords in place of users/passwords |
 //! | timeoutpop3d | number, 1200 | seconds that a POP3 client may be idle |
 //! | loghash | number, 0 | 1 logs the SHA-256 of each message that comes in |
 //! | queueextra | list, none | addresses that get every message besides its own recipients |
@@ -35,6 +36,7 @@ use super::Home;
 use super::directory::{ControlError, Directory};
 use super::entrance::EntranceControls;
 use super::extra::extra_recipients;
+use crate::checkpassword::Checker;
 use crate::serve::Networks;
 
 /// Most parallel deliveries or sessions that a control file can ask for.
@@ -65,6 +67,8 @@ pub(crate) struct Controls {
     pub(crate) queue: QueueControls,
     /// SMTP out.
     pub(crate) remote: RemoteControls,
+    /// checkpassword.
+    pub(crate) checkpassword: Option<Checker>,
     /// What is strange and can be lived with: for the log.
     pub(crate) warnings: Vec<String>,
 }
@@ -181,6 +185,10 @@ impl Controls {
             pop3,
             queue,
             remote,
+            checkpassword: reader
+                .directory
+                .line("checkpassword")?
+                .and_then(|line| Checker::parse(&String::from_utf8_lossy(&line))),
             warnings: reader.directory.warnings,
         })
     }

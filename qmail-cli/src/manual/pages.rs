@@ -14,8 +14,10 @@ pub(crate) const COMMANDS: &[(&str, Describe)] = &[
     ("doctor", applets::doctor::Arguments::command),
     ("install", applets::install::Arguments::command),
     ("manual", applets::manual::Arguments::command),
+    ("passwd", applets::passwd::Arguments::command),
     ("queue", applets::queue::Arguments::command),
     ("serve", applets::serve::Arguments::command),
+    ("start", applets::partitioned::Arguments::command),
 ];
 
 macro_rules! pages {

@@ -16,15 +16,23 @@ mod start;
 mod submission;
 mod system;
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+
+use qmail_core::sasl;
+use rand::TryRng as _;
+use rand::rngs::SysRng;
 
 use crate::home::{Home, SpoolKind};
 
 pub(crate) use crate::report::LogFormat;
+pub(crate) use listen::listener;
+pub(crate) use mailer::remote_delivery;
 pub(crate) use networks::Networks;
 pub(crate) use settings::{Settings, smtp_config};
-pub(crate) use start::{StartError, run};
+pub(crate) use start::{StartError, run, run_network};
+pub(crate) use submission::Socket as SubmissionSocket;
 
 /// What `qmail serve` is asked for, checked.
 #[derive(Debug)]
@@ -32,6 +40,8 @@ pub(crate) struct Options {
     pub(crate) home: Home,
     /// Where to take mail; may be empty.
     pub(crate) smtp: Vec<SocketAddr>,
+    /// Listening sockets of whoever started this process, for the same.
+    pub(crate) inherited_smtp: Vec<std::net::TcpListener>,
     /// Where to take mail of users who log in; may be empty.
     pub(crate) submission: Vec<SocketAddr>,
     /// The same, encrypted from the start; may be empty.
@@ -40,6 +50,8 @@ pub(crate) struct Options {
     pub(crate) lmtp: Vec<SocketAddr>,
     /// Where to give mail out; may be empty.
     pub(crate) pop3: Vec<SocketAddr>,
+    /// The same, encrypted from the start; may be empty.
+    pub(crate) pop3s: Vec<SocketAddr>,
     /// Whether queued mail is delivered.
     pub(crate) deliver: bool,
     /// Users beside those of the home.
@@ -48,6 +60,8 @@ pub(crate) struct Options {
     pub(crate) any_password: bool,
     /// Where queued mail is kept; `None` for where it is, in a new home in a journal.
     pub(crate) spool: Option<SpoolKind>,
+    /// Another process keeps the queue of this home: it is handed each message through its socket.
+    pub(crate) queue_elsewhere: bool,
     pub(crate) log_format: LogFormat,
 }
 
@@ -79,6 +93,18 @@ impl Options {
             smtp::Door::Lmtp => &self.lmtp,
         }
     }
+}
+
+/// Random octets in a nonce.
+const NONCE_OCTETS: usize = 16;
+
+/// A nonce for the logins of one session, that nobody can guess.
+fn nonce() -> io::Result<String> {
+    let mut random = [0; NONCE_OCTETS];
+    SysRng
+        .try_fill_bytes(&mut random)
+        .map_err(io::Error::other)?;
+    Ok(sasl::encode(&random))
 }
 
 /// A user that an option names.

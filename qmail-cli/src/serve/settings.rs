@@ -8,6 +8,7 @@ use qmail_deliver::{Resolver, UserDirectory};
 use qmail_smtp::server::{self, Dialect, Login};
 
 use super::entrance::Entrance;
+use super::pop3;
 use super::smtp::{self, Door};
 use crate::home::{EntranceControls, Pop3Controls, SmtpControls};
 use crate::policy::{Policy, own_addresses};
@@ -20,7 +21,7 @@ pub(crate) struct Settings(RwLock<Current>);
 struct Current {
     tables: Arc<Tables>,
     smtp: Arc<smtp::Rules>,
-    pop3: Arc<qmail_pop3::Config>,
+    pop3: Arc<pop3::Rules>,
 }
 
 impl Settings {
@@ -42,7 +43,7 @@ impl Settings {
         Arc::clone(&self.read().smtp)
     }
 
-    pub(crate) fn pop3(&self) -> Arc<qmail_pop3::Config> {
+    pub(crate) fn pop3(&self) -> Arc<pop3::Rules> {
         Arc::clone(&self.read().pop3)
     }
 
@@ -73,7 +74,12 @@ impl Current {
         });
         let check = seed.entrance.check_recipients;
         Self {
-            pop3: Arc::new(pop3_config(&seed.pop3)),
+            pop3: Arc::new(pop3::Rules {
+                config: pop3_config(&seed.pop3),
+                mechanisms: seed.entrance.mechanisms.clone(),
+                in_clear: seed.entrance.login_in_clear,
+                tls: seed.entrance.tls.clone(),
+            }),
             smtp: Arc::new(smtp::Rules {
                 configs,
                 host: seed.pop3.hostname,

@@ -20,19 +20,15 @@ use qmail_core::{
 };
 use qmail_deliver::{UserDirectory, has_mailbox};
 use qmail_smtp::server::{Config, Event, Session, Verdict};
-use rand::TryRng as _;
-use rand::rngs::SysRng;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use super::entrance::{Entrance, Visitor, look_at};
 use super::gate::Pass;
+use super::nonce;
 use crate::policy::{Policy, Relaying};
 use crate::report::Reporter;
 use crate::tls::{ServerTls, Stream};
-
-/// Random octets in the nonce of a session.
-const NONCE_OCTETS: usize = 16;
 
 /// What all sessions of one configuration share.
 pub(crate) struct Rules {
@@ -221,15 +217,6 @@ async fn converse(
             None => return Ok(()),
         }
     }
-}
-
-/// A nonce that nobody can guess.
-fn nonce() -> io::Result<String> {
-    let mut random = [0; NONCE_OCTETS];
-    SysRng
-        .try_fill_bytes(&mut random)
-        .map_err(io::Error::other)?;
-    Ok(sasl::encode(&random))
 }
 
 struct Owner {

@@ -53,8 +53,11 @@ pub(crate) enum StartError {
         source: io::Error,
         remedy: &'static str,
     },
-    #[error("cannot listen for smtps without {}: put the certificate and key of this host there", path.display())]
-    NoCertificate { path: PathBuf },
+    #[error("cannot listen for {service} without {}: put the certificate and key of this host there", path.display())]
+    NoCertificate {
+        service: &'static str,
+        path: PathBuf,
+    },
     #[error("cannot make the Maildir {}: {source}; check the path given with --mailbox", path.display())]
     Mailbox { path: PathBuf, source: io::Error },
     #[error("cannot use {}: {source}; does this user own it?", path.display())]
@@ -146,6 +149,34 @@ pub(crate) fn run(options: &Options) -> Result<(), StartError> {
     result
 }
 
+/// Takes mail by SMTP and hands it to another process, until a signal ends it. `lock_down` is called when all files that this needs
+/// have been read.
+///
+/// # Errors
+///
+/// As [`run`].
+pub(crate) fn run_network(
+    options: &Options,
+    lock_down: impl FnOnce() -> Result<(), String>,
+) -> Result<(), StartError> {
+    let room = raise_descriptor_limit();
+    let controls = Controls::read(&options.home)?;
+    let passwords = Arc::new(PasswordFile::new(options.home.passwords()));
+    lock_down().map_err(io::Error::other)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let (log, writer) = log::start(io::stdout())?;
+    let reporter = Reporter::new(log, options.log_format);
+    let result = runtime.block_on(async {
+        let system = System::start(options, controls, passwords, reporter, room).await?;
+        system.run().await
+    });
+    runtime.shutdown_timeout(RUNTIME_GRACE);
+    writer.close();
+    result
+}
+
 /// Makes the queue's directories if they are missing, and takes the right to run the queue.
 fn lock_queue(options: &Options) -> Result<(SendMutex, SpoolKind), StartError> {
     let queue = options.home.queue();
@@ -189,7 +220,7 @@ fn prepare_mailboxes(
                 path: mailbox.maildir.clone(),
                 source,
             })?;
-        if options.any_password || options.pop3.is_empty() {
+        if options.any_password || (options.pop3.is_empty() && options.pop3s.is_empty()) {
             continue;
         }
         let made = || -> io::Result<Option<String>> {
@@ -197,7 +228,7 @@ fn prepare_mailboxes(
                 return Ok(None);
             }
             let secret = passwords::new_secret()?;
-            passwords.set(&mailbox.user, &secret)?;
+            passwords.set(&mailbox.user, secret.as_bytes(), false)?;
             Ok(Some(secret))
         };
         let secret = made().map_err(|source| StartError::Passwords {

@@ -5,16 +5,19 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use qmail_core::{Origin, Submit};
 use qmail_deliver::{
     AssignedUsers, FirstOf, FixedUsers, HickoryResolver, Resolver, User, UserDirectory,
 };
+use rand::TryRng as _;
+use rand::rngs::SysRng;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::accounts::Accounts;
+use super::accounts::{Accounts, Passwords};
 use super::entrance::full_words;
 use super::gate::{Full, Gate, Limits, Pass};
 use super::mailer::Mailer;
@@ -51,7 +54,7 @@ pub(super) struct System {
     room: usize,
     mailer: Mailer,
     smtp: Service<Door>,
-    pop3: Service<()>,
+    pop3: Service<pop3::Door>,
     /// Takes mail from programs of this host.
     local: Option<JoinHandle<()>>,
     /// Becomes true when sessions are to end.
@@ -89,8 +92,15 @@ impl System {
         room: usize,
     ) -> Result<Self, StartError> {
         let signals = Signals::new()?;
-        if !options.submissions.is_empty() && controls.entrance.tls.is_none() {
+        let encrypted = [
+            ("smtps", options.submissions.is_empty()),
+            ("pop3s", options.pop3s.is_empty()),
+        ];
+        if let Some((service, _)) = encrypted.into_iter().find(|(_, none)| !none)
+            && controls.entrance.tls.is_none()
+        {
             return Err(StartError::NoCertificate {
+                service,
                 path: options.home.control().join("servercert.pem"),
             });
         }
@@ -99,8 +109,19 @@ impl System {
             let listeners = bind_all(door.name(), options.addresses(door))?;
             smtp_listeners.extend(listeners.into_iter().map(|listener| (door, listener)));
         }
-        let pop3_listeners = bind_all("pop3", &options.pop3)?;
-        let pop3_listeners = pop3_listeners.into_iter().map(|listener| ((), listener));
+        for listener in &options.inherited_smtp {
+            let listener = TcpListener::from_std(listener.try_clone()?)?;
+            smtp_listeners.push((Door::Mx, listener));
+        }
+        let mut pop3_listeners = Vec::new();
+        for door in pop3::Door::ALL {
+            let addresses = match door {
+                pop3::Door::Pop3 => &options.pop3,
+                pop3::Door::Pop3s => &options.pop3s,
+            };
+            let listeners = bind_all(door.name(), addresses)?;
+            pop3_listeners.extend(listeners.into_iter().map(|listener| (door, listener)));
+        }
         for warning in &controls.warnings {
             reporter.warning(warning);
         }
@@ -126,10 +147,19 @@ impl System {
             submit: mailer.submit(),
             reporter: reporter.clone(),
         }));
+        let mut decoys = [0; 32];
+        SysRng
+            .try_fill_bytes(&mut decoys)
+            .map_err(io::Error::other)?;
         let accounts = Arc::new(Accounts::new(
             Arc::clone(&users),
             Arc::clone(&settings),
-            (!options.any_password).then_some(passwords),
+            match (options.any_password, controls.checkpassword) {
+                (true, _) => Passwords::Any,
+                (false, Some(program)) => Passwords::Program(program),
+                (false, None) => Passwords::File(passwords),
+            },
+            decoys,
         ));
 
         let shared = Shared {
@@ -143,23 +173,17 @@ impl System {
         })?;
         let pop3 = Service::start(pop3_listeners, pop3_gate, &shared, POP3_FULL, {
             let shared = shared.clone();
-            move |(), stream, _, pass| shared.pop3_session(&accounts, stream, pass)
+            move |door, stream, peer, pass| shared.pop3_session(&accounts, door, stream, peer, pass)
         })?;
-        let local = match submission::Socket::bind(options.home.submission_socket()) {
-            Ok(socket) => Some(tokio::spawn(socket.serve(mailer.submit(), shared.stop))),
-            Err((path, error)) => {
-                reporter.warning(&format_args!(
-                    "unable to make {}: {error}; programs of this host cannot submit mail",
-                    path.display()
-                ));
-                None
-            }
-        };
+        // Who keeps the queue has the socket.
+        let local = (!options.queue_elsewhere)
+            .then(|| take_local_mail(&options.home, mailer.submit(), shared))
+            .flatten();
         for (door, address) in &smtp.addresses {
             reporter.notice("listening", &format_args!("{} {address}", door.name()));
         }
-        for ((), address) in &pop3.addresses {
-            reporter.notice("listening", &format_args!("pop3 {address}"));
+        for (door, address) in &pop3.addresses {
+            reporter.notice("listening", &format_args!("{} {address}", door.name()));
         }
         Ok(Self {
             home: options.home.clone(),
@@ -185,7 +209,8 @@ impl System {
 
     /// Where mail is given out.
     pub(super) fn pop3(&self) -> Option<SocketAddr> {
-        self.pop3.addresses.first().map(|&((), address)| address)
+        let mut addresses = self.pop3.addresses.iter();
+        addresses.find_map(|&(door, address)| (door == pop3::Door::Pop3).then_some(address))
     }
 
     /// Serves until a signal ends it, and then until all is done that was begun, within bounds.
@@ -271,6 +296,20 @@ impl System {
     }
 }
 
+/// Takes mail from programs of this host. Without it the system is of use, too.
+fn take_local_mail(home: &Home, submit: Arc<dyn Submit>, shared: Shared) -> Option<JoinHandle<()>> {
+    match submission::Socket::bind(home.submission_socket()) {
+        Ok(socket) => Some(tokio::spawn(socket.serve(submit, shared.stop, Origin::Uid))),
+        Err((path, error)) => {
+            shared.reporter.warning(&format_args!(
+                "unable to make {}: {error}; programs of this host cannot submit mail",
+                path.display()
+            ));
+            None
+        }
+    }
+}
+
 /// What the sessions of all services share.
 #[derive(Clone)]
 struct Shared {
@@ -294,12 +333,19 @@ impl Shared {
         tokio::spawn(smtp::serve(rules, accounts, door, stream, peer, pass, stop));
     }
 
-    fn pop3_session(&self, accounts: &Arc<Accounts>, stream: TcpStream, pass: Pass) {
-        let config = self.settings.pop3();
+    fn pop3_session(
+        &self,
+        accounts: &Arc<Accounts>,
+        door: pop3::Door,
+        stream: TcpStream,
+        peer: SocketAddr,
+        pass: Pass,
+    ) {
+        let rules = self.settings.pop3();
         let accounts = Arc::clone(accounts);
         let reporter = self.reporter.clone();
         tokio::spawn(async move {
-            pop3::serve(config, &accounts, stream, &reporter).await;
+            pop3::serve(&rules, &accounts, door, stream, peer, &reporter).await;
             drop(pass);
         });
     }
