@@ -8,6 +8,8 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use qmail_core::{CHUNK_OCTETS_MAX, Machine};
 use qmail_smtp::client::{Encoder, PartialLine};
 use qmail_smtp::server::{BareCr, BareLf, Config, Decoder, Event, Session, Verdict};
+use smtp_proto::Request;
+use smtp_proto::request::receiver::DataReceiver;
 
 /// A text of about this many octets with lines as mail has them: mostly 60 to 76 octets, some empty, one in 200 with a dot.
 fn text(octets: usize) -> Vec<u8> {
@@ -49,6 +51,17 @@ fn data(criterion: &mut Criterion) {
             for piece in black_box(&sent).chunks(CHUNK_OCTETS_MAX) {
                 sink.clear();
                 black_box(decoder.decode(piece, &mut sink));
+            }
+        });
+    });
+    // The peer, on the same octets in the same pieces. It keeps CR LF, counts no hops and takes any line end.
+    group.bench_function("decode_smtp_proto", |bencher| {
+        let mut sink = Vec::with_capacity(CHUNK_OCTETS_MAX + 1);
+        bencher.iter(|| {
+            let mut receiver = DataReceiver::new();
+            for piece in black_box(&sent).chunks(CHUNK_OCTETS_MAX) {
+                sink.clear();
+                black_box(receiver.ingest(&mut piece.iter(), &mut sink));
             }
         });
     });
@@ -137,6 +150,15 @@ fn sessions(criterion: &mut Criterion) {
             |(mut session, now)| drive(&mut session, now, black_box(&recipients), &mut sink),
             BatchSize::SmallInput,
         );
+    });
+    // The peer only parses: no session, no question, no reply.
+    group.bench_function("rcpt_smtp_proto", |bencher| {
+        bencher.iter(|| {
+            let mut octets = black_box(&recipients).iter();
+            while !octets.as_slice().is_empty() {
+                let _ = black_box(Request::parse(&mut octets));
+            }
+        });
     });
     group.finish();
 }

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use libfuzzer_sys::fuzz_target;
-use qmail_core::Machine;
-use qmail_smtp::server::{BareCr, BareLf, Config, Event, Session, Verdict};
+use qmail_core::sasl::{Finding, Inquiry, Mechanism, Verifier};
+use qmail_core::{Account, LoginError, Machine};
+use qmail_smtp::server::{BareCr, BareLf, Config, Dialect, Event, Login, Session, Verdict};
 
 fuzz_target!(|input: &[u8]| {
     let [shape, input @ ..] = input else { return };
@@ -18,15 +19,32 @@ fuzz_target!(|input: &[u8]| {
         config.bare_lf = BareLf::Keep;
         config.bare_cr = BareCr::Keep;
     }
+    if shape & 2 == 2 {
+        config.extensions.chunking = true;
+        config.extensions.smtp_utf8 = true;
+        config.extensions.dsn = true;
+        let mut login = Login::new(Mechanism::ALL.to_vec());
+        login.in_clear = true;
+        config.login = Some(login);
+    }
+    if shape & 4 == 4 {
+        config.dialect = Dialect::Lmtp;
+    }
+    // What comes with STARTTLS in one piece is dropped, what comes later is not: cuts then make a difference.
+    let cuts_differ = shape & 8 == 8;
+    config.extensions.starttls = cuts_differ;
     let config = Arc::new(config);
     let whole = run(&config, input, usize::MAX);
-    assert_eq!(run(&config, input, usize::from(shape >> 1) + 1), whole);
+    let cut = run(&config, input, usize::from(shape >> 4) + 1);
+    if !cuts_differ {
+        assert_eq!(cut, whole);
+    }
 });
 
 /// What is sent, and what is accepted.
 fn run(config: &Arc<Config>, input: &[u8], size: usize) -> (Vec<u8>, Vec<Vec<u8>>) {
     let now = Instant::now();
-    let mut session = Session::new(Arc::clone(config), now);
+    let mut session = Session::new(Arc::clone(config), now).with_nonce("nonce");
     let (mut sent, mut accepted, mut text) = (Vec::new(), Vec::new(), Vec::new());
     for mut piece in input.chunks(size) {
         while !piece.is_empty() {
@@ -69,6 +87,20 @@ fn settle(session: &mut Session, event: Event, text: &mut Vec<u8>, accepted: &mu
             assert!(!recipient.as_bytes().is_empty());
             assert!(recipient.as_bytes().iter().all(|&octet| octet >= b' '));
             session.answer_rcpt(question, Verdict::Accept);
+        }
+        Event::StartTls => session.tls_started(),
+        Event::Login { question, inquiry } => {
+            let found = match inquiry {
+                Inquiry::Verifier { name } => {
+                    let verifier = Verifier::decoy(&name, b"key");
+                    Ok(Finding::Verifier(Account::new(name), verifier))
+                }
+                Inquiry::Check(credentials) if credentials.fit(b"p") => {
+                    Ok(Finding::Account(Account::new(credentials.name().clone())))
+                }
+                _ => Err(LoginError::Refused),
+            };
+            session.answer_login(question, found);
         }
         Event::Data { question, .. } => {
             text.clear();

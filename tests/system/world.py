@@ -45,7 +45,7 @@ def wait_port(port, process=None, seconds=30):
 class World:
     """One instance: its home, its ports, its log. `control` adds or replaces control files."""
 
-    def __init__(self, qmail, name="world", host=HOST, control=None, options=(), spool=None):
+    def __init__(self, qmail, name="world", host=HOST, control=None, options=(), spool=None, any_password=True):
         self.qmail = str(pathlib.Path(qmail).resolve())
         self.root = pathlib.Path(tempfile.mkdtemp(prefix=f"qmail-{name}."))
         self.home, self.maildir = self.root / "home", self.root / "alice" / "Maildir"
@@ -54,6 +54,7 @@ class World:
         self.smtp, self.pop3 = free_port(), free_port()
         self.host, self.log = host, self.root / "log"
         self.options = list(options) + (["--spool", spool] if spool else [])
+        self.options += ["--any-password"] if any_password else []
         self.process = None
         files = {"me": host, "locals": host, "rcpthosts": f"{host}\nthere.test\nrefused.test"}
         files.update(control or {})
@@ -63,7 +64,7 @@ class World:
 
     def command(self):
         return [self.qmail, "serve", "--home", str(self.home), "--smtp", f"127.0.0.1:{self.smtp}",
-                "--pop3", f"127.0.0.1:{self.pop3}", "--mailbox", f"alice={self.maildir}", "--any-password", *self.options]
+                "--pop3", f"127.0.0.1:{self.pop3}", "--mailbox", f"alice={self.maildir}", *self.options]
 
     def start(self):
         with open(self.log, "ab") as log:
@@ -90,6 +91,11 @@ class World:
     def queued(self):
         out = subprocess.run([self.qmail, "queue", "count", "--home", str(self.home)], check=True, stdout=subprocess.PIPE).stdout
         return int(out)
+
+    def password(self):
+        """Alice's, as the first start prints it."""
+        self.wait_log(r"^user alice@.* password ")
+        return re.search(r"^user alice@\S+ +password (\S+)", self.log_text(), re.M).group(1)
 
     def drained(self, seconds=60):
         wait_for("the queue to drain", lambda: self.queued() == 0, seconds, 0.1)
