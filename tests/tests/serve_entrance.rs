@@ -25,10 +25,10 @@ fn host(home: &Path, files: &[(&str, &str)], arguments: &[&str]) -> Server {
     {
         fs::write(control.join(name), text).unwrap();
     }
-    let mut all = vec!["--mailbox", "ann=ann/Maildir"];
-    all.extend(arguments);
     let mailbox = format!("ann={}", home.join("ann/Maildir").display());
-    all[1] = &mailbox;
+    // In a split queue the text of a message is a file.
+    let mut all = vec!["--mailbox", &mailbox, "--spool", "split"];
+    all.extend(arguments);
     Server::start_free(PROGRAM, home, &all)
 }
 
