@@ -26,9 +26,10 @@ pub(crate) fn of_the_machine(name: &str) -> Option<(u32, u32)> {
 /// Writes what the machine has, with [`USERS`] instead of its own of these names. Their home is the home of the mail system; the
 /// alias user's is in it.
 pub(crate) fn write(passwd: &Path, group: &Path, home: &Path) -> io::Result<()> {
-    let names = || USERS.iter().map(|user| user.name);
-    let mut users = without("/etc/passwd", names())?;
-    let mut groups = without("/etc/group", ["qmail", "nofiles"].into_iter())?;
+    let mut users = without("/etc/passwd", |name| {
+        USERS.iter().any(|user| user.name == name)
+    })?;
+    let mut groups = without("/etc/group", |name| ["qmail", "nofiles"].contains(&name))?;
     let home = home.display();
     for User { name, uid, gid } in USERS {
         let directory = if *name == "alias" { "/alias" } else { "" };
@@ -41,13 +42,12 @@ pub(crate) fn write(passwd: &Path, group: &Path, home: &Path) -> io::Result<()> 
     fs::write(group, groups)
 }
 
-/// The lines of a file that begin with none of these names.
-fn without(file: &str, names: impl Iterator<Item = &'static str> + Clone) -> io::Result<String> {
+/// The lines of a file but those of these names.
+fn without(file: &str, is_one: impl Fn(&str) -> bool) -> io::Result<String> {
     let text = fs::read_to_string(file)?;
-    let others = text.lines().filter(|line| {
-        let name = line.split(':').next().unwrap_or_default();
-        !names.clone().any(|known| known == name)
-    });
+    let others = text
+        .lines()
+        .filter(|line| !is_one(line.split(':').next().unwrap_or_default()));
     Ok(others.map(|line| format!("{line}\n")).collect())
 }
 
