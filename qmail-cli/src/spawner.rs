@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::process::{ExitCode, Stdio};
 
 use futures::StreamExt as _;
@@ -12,11 +13,12 @@ use qmail_core::{Outcome, ProgramEnd};
 use qmail_deliver::Capture;
 use qmail_queue::helpers::spawn::{DELIVERIES_MAX, Refusal, Request, RequestReader, write_report};
 use rustix::fs::{FileType, Mode, OFlags};
+use rustix::process::geteuid;
 use tokio::process::Command;
 
 use crate::home::Home;
 use crate::input::Input;
-use crate::privilege::Account;
+use crate::privilege::{Account, AccountError};
 use crate::{exit, stdio};
 
 /// Octets of requests that are read at a time.
@@ -48,10 +50,22 @@ pub(crate) fn run(name: &str, home: &Home, spawner: &impl Spawner) -> ExitCode {
         let outcome = run_program(spawner, owner, request).await;
         outcome.unwrap_or_else(|outcome| outcome)
     };
-    match Account::acting(home, "qmailq") {
-        Ok(owner) => run_with(name, home, owner.uid, || Ok(()), &deliver),
+    match owner_of_messages(home) {
+        Ok(owner) => run_with(name, home, owner, || Ok(()), &deliver),
         Err(error) => exit::fatal(name, &error, exit::TEMPORARY),
     }
+}
+
+/// qmailq. In a home of one's own, without root's rights, it is whoever owns the queue: the one who tries it out, or a qmailq that
+/// this spawner has become another user beside.
+fn owner_of_messages(home: &Home) -> Result<u32, AccountError> {
+    if home.is_own()
+        && !geteuid().is_root()
+        && let Ok(messages) = std::fs::metadata(home.queue().join("mess"))
+    {
+        return Ok(messages.uid());
+    }
+    Account::acting(home, "qmailq").map(|owner| owner.uid)
 }
 
 /// Delivers what is asked for, to the end of the requests. `owner` is who must own messages. `prepare` is called when all is there that

@@ -7,7 +7,7 @@
 
 use std::fs::{self, Permissions};
 use std::io::Write as _;
-use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -389,6 +389,37 @@ fn a_setuid_binary_is_qmail_queue_alone_and_chooses_its_home() {
     };
     assert_ne!(run(&["version"]), Some(0));
     assert_eq!(home.queued().len(), 0, "not the home that the caller named");
+}
+
+/// Called by root, as from a script of the host, a program without setuid leaves what the queue's owner can deliver and remove.
+#[test]
+fn what_root_submits_belongs_to_the_owner_of_the_queue() {
+    const OWNER: u32 = 65_534;
+    let home = Home::new();
+    let queue = home.path("queue");
+    let directories = Directory::all().map(|directory| queue.join(directory.path()));
+    for path in directories.chain([queue.clone()]) {
+        if chown(path, Some(OWNER), None).is_err() {
+            // Only root can set this up.
+            return;
+        }
+    }
+    fs::set_permissions(home.0.path(), Permissions::from_mode(0o755)).unwrap();
+    assert!(
+        home.run("echo text | qmail-queue 1<envelope")
+            .status
+            .success()
+    );
+    assert_eq!(home.queued().len(), 1);
+    for directory in Directory::all() {
+        for file in fs::read_dir(queue.join(directory.path())).unwrap() {
+            let file = file.unwrap();
+            assert_eq!(file.metadata().unwrap().uid(), OWNER, "{:?}", file.path());
+        }
+    }
+    let todo = fs::read_dir(queue.join("todo")).unwrap().next().unwrap();
+    let todo = parse_todo(fs::read(todo.unwrap().path()).unwrap().into()).unwrap();
+    assert_eq!(todo.uid, 0, "who called is still known");
 }
 
 /// control/queueextra: QUEUE_EXTRA at run time.

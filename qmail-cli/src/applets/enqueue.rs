@@ -7,6 +7,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use qmail_queue::{
     split::Trigger,
 };
 use rustix::fs::OFlags;
-use rustix::process::{Signal, getuid};
+use rustix::process::{Signal, geteuid, getuid};
 use tokio::signal::unix::{self, SignalKind, signal};
 use tokio::time::sleep;
 
@@ -137,6 +138,18 @@ fn signals() -> io::Result<unix::Signal> {
     signal(SignalKind::alarm())
 }
 
+/// What root puts into somebody's queue is the queue's: another owner's message is not delivered, and its owner could not remove
+/// it. The real user id stays, for the Received field.
+fn become_owner(queue: &Path) -> io::Result<()> {
+    if geteuid().is_root() {
+        // Where messages are born; a journal has no such place.
+        let born = std::fs::metadata(queue.join("pid"));
+        let owner = born.or_else(|_| std::fs::metadata(queue))?.uid();
+        nix::unistd::seteuid(owner.into())?;
+    }
+    Ok(())
+}
+
 /// The spool of a home whose system does not run, or runs beside us on qmail's own directories.
 fn spool(home: &Home) -> Result<Box<dyn Spool>, u8> {
     let queue = home.queue();
@@ -158,6 +171,7 @@ async fn take(home: &Home, origin: Origin) -> Result<(), u8> {
     }
     let extra = extra_recipients(home).map_err(|_| CONFIGURATION)?;
     let queue = home.queue();
+    become_owner(&queue).map_err(|_| QUEUE)?;
     let spool = spool(home)?;
     let entry = Entry {
         origin,

@@ -1,16 +1,16 @@
-//! The users that a qmail system has, for cases that need them on a machine that has none: shown to the programs of one case by
-//! files of their own in the place of `/etc/passwd` and `/etc/group`.
+//! The users that a qmail system has, for cases that need them: shown to the programs of one case by files of their own in the
+//! place of `/etc/passwd` and `/etc/group`, whether the machine has such users or not.
 
 use std::fs;
 use std::io;
 use std::path::Path;
 
-/// Uid and gid of a user: of this machine, or one that a case can be shown.
+/// Uid and gid of a user that a case can be shown, or of another of this machine.
 pub(crate) fn find(name: &str) -> Option<(u32, u32)> {
-    of_the_machine(name).or_else(|| {
-        let known = USERS.iter().find(|user| user.name == name)?;
-        Some((known.uid, known.gid))
-    })
+    let known = USERS.iter().find(|user| user.name == name);
+    known
+        .map(|user| (user.uid, user.gid))
+        .or_else(|| of_the_machine(name))
 }
 
 /// Uid and gid of a user in `/etc/passwd`.
@@ -23,17 +23,15 @@ pub(crate) fn of_the_machine(name: &str) -> Option<(u32, u32)> {
     })
 }
 
-/// Writes what the machine has, and those of [`USERS`] that it lacks. Their home is the home of the mail system; the alias
-/// user's is in it.
+/// Writes what the machine has, with [`USERS`] instead of its own of these names. Their home is the home of the mail system; the
+/// alias user's is in it.
 pub(crate) fn write(passwd: &Path, group: &Path, home: &Path) -> io::Result<()> {
-    let mut users = fs::read_to_string("/etc/passwd")?;
-    let mut groups = fs::read_to_string("/etc/group")?;
+    let mut users = without("/etc/passwd", |name| {
+        USERS.iter().any(|user| user.name == name)
+    })?;
+    let mut groups = without("/etc/group", |name| ["qmail", "nofiles"].contains(&name))?;
     let home = home.display();
-    for user in USERS
-        .iter()
-        .filter(|user| of_the_machine(user.name).is_none())
-    {
-        let User { name, uid, gid } = user;
+    for User { name, uid, gid } in USERS {
         let directory = if *name == "alias" { "/alias" } else { "" };
         users.push_str(&format!(
             "{name}:x:{uid}:{gid}::{home}{directory}:/bin/false\n"
@@ -42,6 +40,15 @@ pub(crate) fn write(passwd: &Path, group: &Path, home: &Path) -> io::Result<()> 
     groups.push_str(&format!("qmail:x:{QMAIL}:\nnofiles:x:{NOFILES}:\n"));
     fs::write(passwd, users)?;
     fs::write(group, groups)
+}
+
+/// The lines of a file but those of these names.
+fn without(file: &str, is_one: impl Fn(&str) -> bool) -> io::Result<String> {
+    let text = fs::read_to_string(file)?;
+    let others = text
+        .lines()
+        .filter(|line| !is_one(line.split(':').next().unwrap_or_default()));
+    Ok(others.map(|line| format!("{line}\n")).collect())
 }
 
 struct User {

@@ -215,7 +215,7 @@ impl<'a> World<'a> {
                 Some(NameServer::start(zone, self.ip).doing("starting the name server")?);
             replaced.push((file, "/etc/resolv.conf"));
         }
-        if machine::lacks_users(self.case) {
+        if machine::wants_users(self.case) {
             let (passwd, group) = (root.join("passwd"), root.join("group"));
             accounts::write(&passwd, &group, &self.qmail).doing("writing users")?;
             replaced.extend([(passwd, "/etc/passwd"), (group, "/etc/group")]);
