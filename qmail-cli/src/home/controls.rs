@@ -8,7 +8,7 @@
 //! | concurrencyincoming | number, 2000 | most SMTP sessions at a time |
 //! | concurrencypop3 | number, 2000 | most POP3 sessions at a time |
 //! | concurrencyperip | number, 100 | most sessions of one service from one address; relay clients and loopback aside |
-//! | concurrencydestination | number, 20 | most remote deliveries at a time to one destination |
+//! | concurrencydestination | number, 10 | most remote deliveries at a time to one destination; with less than concurrencyremote, a slow host cannot hold them all |
 //! | remotetls | `off`, `opportunistic`, `required` or `verified`; `opportunistic` | TLS to other hosts, see `TlsPolicy` |
 //! | timeoutpop3d | number, 1200 | seconds that a POP3 client may be idle |
 //! | loghash | number, 0 | 1 logs the SHA-256 of each message that comes in |
@@ -172,7 +172,7 @@ impl Controls {
                 .map_or(LIFETIME, Duration::from_secs),
             local_max: reader.directory.count("concurrencylocal", 10)?,
             remote_max: reader.directory.count("concurrencyremote", 20)?,
-            destination_max: reader.directory.count("concurrencydestination", 20)?.max(1),
+            destination_max: reader.directory.count("concurrencydestination", 10)?.max(1),
             bounce_from: reader
                 .directory
                 .line("bouncefrom")?
