@@ -296,11 +296,6 @@ impl Shared {
         (std::mem::take(&mut inbox.orders), told)
     }
 
-    /// Whether a stop is among the orders that are not taken yet.
-    pub(super) fn is_stop_ordered(&self) -> bool {
-        self.inbox().orders.stop
-    }
-
     /// The engine has ended: from now on nothing is kept for it.
     pub(super) fn close(&self) {
         let mut inbox = self.inbox();
