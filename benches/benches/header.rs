@@ -6,8 +6,8 @@ use std::hint::black_box;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use mail_parser::MessageParser;
 use qmail_core::header::{Part, Qualifier, Splitter, address_list, mailbox};
-use qmail_core::message::Stamp;
 use qmail_core::message::inject::{Identity, Injection, Settings};
+use qmail_core::message::{Options, Stamp};
 
 /// A header as mail programs write it.
 const HEADER: &str = "Received: from mx.example.net (HELO mx.example.net) (192.0.2.25)\n  by mail.example.org with SMTP; 14 Nov 2023 22:13:20 -0000\n\
@@ -64,7 +64,11 @@ fn complete(header: &[u8], settings: &Settings) -> usize {
 }
 
 fn headers(criterion: &mut Criterion) {
-    let settings = Settings::new(qualifier(), "example.org", Identity::new("joe"));
+    let settings = Settings::new(
+        qualifier(),
+        Options::new("example.org"),
+        Identity::new("joe"),
+    );
     for octets in [1 << 10, 10 << 10, 1 << 20, 10 << 20] {
         let header = [header(octets), b"\n".to_vec()].concat();
         let mut group = criterion.benchmark_group("header");

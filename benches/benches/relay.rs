@@ -54,6 +54,7 @@ async fn run(octets: usize, senders: usize, recipients: usize) -> (usize, usize)
     let delivery = RemoteDelivery::new(config, resolver, Arc::new(TcpConnect), Instant::now, 1);
     let text = ("x".repeat(63) + "\n").repeat(octets / 64);
     let job = Job {
+        message: 0,
         content: Arc::new(MemoryContent(text.into())),
         sender: ReversePath::new("sender@example.org").unwrap(),
         recipients: (0..recipients)

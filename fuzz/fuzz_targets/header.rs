@@ -1,10 +1,11 @@
-//! Header fields of any octets: splitting is the same wherever the input is cut, rewriting is stable and adds no line.
+//! Whole headers of any octets: splitting is the same wherever the input is cut, a finished header splits into fields again.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use qmail_core::header::{Part, Qualifier, Splitter, address_list, mailbox};
-use qmail_core::message::Stamp;
+use qmail_core::header::{HostRules, Part, Qualifier, Splitter};
+use qmail_core::message::compose::{ComposeSettings, Composition};
 use qmail_core::message::inject::{Identity, Injection, Settings};
+use qmail_core::message::{Addresses, Options, Stamp};
 
 fuzz_target!(|input: (u8, &[u8])| {
     let (piece_octets, message) = input;
@@ -12,10 +13,8 @@ fuzz_target!(|input: (u8, &[u8])| {
         split(message, usize::MAX),
         split(message, usize::from(piece_octets).max(1))
     );
-    let qualifier = Qualifier::new(b"h.example", b"d.example", b"p.example").expect("good hosts");
-    rewrite_twice(message, &qualifier);
-    read_twice(message);
-    inject(message, qualifier);
+    inject(message);
+    compose(message);
 });
 
 fn split(message: &[u8], piece_octets: usize) -> (Vec<Vec<u8>>, Vec<u8>) {
@@ -46,47 +45,9 @@ fn split(message: &[u8], piece_octets: usize) -> (Vec<Vec<u8>>, Vec<u8>) {
     (fields, body.expect("a message has a body"))
 }
 
-/// A rewritten list is rewritten to itself, and every line of it is a continuation.
-fn rewrite_twice(value: &[u8], qualifier: &Qualifier) {
-    let once = |value: &[u8]| {
-        let mut list = b"To:".to_vec();
-        let mut addresses = Vec::new();
-        address_list::rewrite(value, qualifier, &mut list, |address| {
-            addresses.push(address.to_vec());
-        })
-        .map(|()| (list, addresses))
-    };
-    if let Ok((list, addresses)) = once(value) {
-        assert!(
-            list.split(|&octet| octet == b'\n')
-                .skip(1)
-                .all(|line| line.starts_with(b"  ") && line.len() > 2)
-        );
-        assert!(
-            addresses
-                .iter()
-                .flatten()
-                .all(|octet| !b"\r\n\0".contains(octet))
-        );
-        assert_eq!(once(&list[3..]), Ok((list, addresses)));
-    }
-}
-
-fn read_twice(value: &[u8]) {
-    let once = |value: &[u8]| {
-        let mut mailboxes = Vec::new();
-        mailbox::read(value, &mut mailboxes);
-        let mut list = Vec::new();
-        mailbox::write(b"To", &mailboxes, &mut list);
-        list
-    };
-    let list = once(value);
-    let again = once(list.get(3..).unwrap_or_default());
-    assert_eq!(once(again.get(3..).unwrap_or_default()), again);
-}
-
-fn inject(message: &[u8], qualifier: Qualifier) {
-    let settings = Settings::new(qualifier, "id.example", Identity::new("joe"));
+fn inject(message: &[u8]) {
+    let qualifier = Qualifier::new(b"h.example", b"d.example", b"p.example").expect("good hosts");
+    let settings = Settings::new(qualifier, Options::new("id.example"), Identity::new("joe"));
     let mut injection = Injection::new(&settings);
     let mut splitter = Splitter::with_mbox_lines(1 << 20);
     let mut rest = message;
@@ -98,6 +59,33 @@ fn inject(message: &[u8], qualifier: Qualifier) {
     let done = injection
         .finish(Stamp::new(0, 1))
         .expect("a complete message");
-    assert!(done.header.ends_with(b"\n"));
-    assert!(done.recipients.iter().all(|address| !address.is_empty()));
+    check(&done.header, &done.recipients);
+}
+
+fn compose(message: &[u8]) {
+    let rules = HostRules::standard(b"h.example", b"d.example", b"p.example");
+    let settings = ComposeSettings::new(rules, Options::new("id.example"));
+    let mut composition = Composition::new(&settings);
+    let mut splitter = Splitter::new(1 << 20);
+    let mut rest = message;
+    while let Ok(Some(Part::Field(field))) = splitter.next(&mut rest) {
+        composition.field(&field);
+    }
+    if let Ok(done) = composition.finish(Stamp::new(0, 1)) {
+        check(&done.header, &done.recipients);
+    }
+}
+
+/// A finished header is all header, and no recipient can break an envelope or an SMTP command.
+fn check(header: &[u8], recipients: &Addresses) {
+    assert!(header.ends_with(b"\n"));
+    let mut splitter = Splitter::with_mbox_lines(usize::MAX);
+    let mut rest = header;
+    while let Some(part) = splitter.next(&mut rest).expect("no limit") {
+        assert!(matches!(part, Part::Field(_)), "{part:?}");
+    }
+    for recipient in recipients.iter() {
+        assert!(!recipient.is_empty());
+        assert!(!recipient.iter().any(|octet| b"\r\n\0".contains(octet)));
+    }
 }

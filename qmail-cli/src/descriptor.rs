@@ -76,10 +76,17 @@ fn write<M: Machine>(
 
 /// Waits until a descriptor is ready; `false` if the deadline came first.
 fn wait<M: Machine>(machine: &M, descriptor: impl AsFd, flags: PollFlags) -> io::Result<bool> {
+    wait_until(&descriptor, flags, machine.deadline())
+}
+
+/// Waits until a descriptor is ready; `false` if the deadline came first. Without a deadline it waits for ever.
+pub(crate) fn wait_until(
+    descriptor: impl AsFd,
+    flags: PollFlags,
+    deadline: Option<Instant>,
+) -> io::Result<bool> {
     loop {
-        let left = machine
-            .deadline()
-            .map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let timeout = left.map(|left| Timespec {
             tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: left.subsec_nanos().into(),

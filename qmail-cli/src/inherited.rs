@@ -1,19 +1,57 @@
-//! Descriptors beyond the standard three that whoever started this program left open for it.
+//! Descriptors that whoever started this program left open for it, beyond the standard three.
+//!
+//! They can be used safely only by copies: nothing else in this process has those.
 
 use std::fs::File;
 use std::io;
+use std::ops::RangeInclusive;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
 
-use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
+use filedescriptor::FileDescriptor;
 
-/// A copy of an open descriptor of this process. The original stays open.
-///
-/// Descriptors that were inherited can be used safely only by copies that the kernel makes; it does so for a process's own
-/// since Linux 5.6.
+/// A copy of an open descriptor of this process, closed when a program is run. The original stays open.
 ///
 /// # Errors
 ///
-/// `EBADF` if it is not open.
-pub(crate) fn copy(descriptor: i32) -> io::Result<File> {
-    let own = pidfd_open(getpid(), PidfdFlags::empty())?;
-    Ok(pidfd_getfd(&own, descriptor, PidfdGetfdFlags::empty())?.into())
+/// It is not open.
+pub(crate) fn copy(descriptor: RawFd) -> io::Result<File> {
+    let copy = FileDescriptor::dup(&descriptor).map_err(io::Error::other)?;
+    copy.as_file().map_err(io::Error::other)
 }
+
+/// Takes over the descriptors of these numbers: they come back under other ones, in their order, and are closed when a program
+/// is run. Of the standard ones 1 and 2 become copies of 0, the others are closed.
+///
+/// To be called first of all, as long as nothing else of the process is open.
+///
+/// # Errors
+///
+/// One of them is not open.
+pub(crate) fn take(numbers: RangeInclusive<RawFd>) -> io::Result<Vec<OwnedFd>> {
+    let copies: Vec<File> = numbers.clone().map(copy).collect::<io::Result<_>>()?;
+    // A copy gets the lowest number that is free: a low one was free when another was to be copied.
+    if copies.iter().any(|copy| copy.as_raw_fd() <= *numbers.end()) {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    for number in numbers.filter(|&number| number > STANDARD_MAX) {
+        nix::unistd::close(number)?;
+    }
+    let zero = File::from(io::stdin().as_fd().try_clone_to_owned()?);
+    rustix::stdio::dup2_stdout(&zero)?;
+    rustix::stdio::dup2_stderr(&zero)?;
+    Ok(copies.into_iter().map(OwnedFd::from).collect())
+}
+
+/// Closes whatever is open beyond the standard descriptors. To be called first of all.
+pub(crate) fn close_others() {
+    for number in STANDARD_MAX + 1..CLOSED_BELOW {
+        // Most are not open.
+        let _ = nix::unistd::close(number);
+    }
+}
+
+/// Up to this number the descriptors have names.
+const STANDARD_MAX: RawFd = 2;
+
+/// Nobody leaves a descriptor of this number or a higher one open by accident.
+const CLOSED_BELOW: RawFd = 64;

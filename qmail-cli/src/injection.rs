@@ -1,8 +1,10 @@
 //! What qmail-inject, new-inject and sendmail have in common: environment, control files, reading a message.
 
+mod options;
+
 use std::convert::Infallible;
 use std::ffi::{OsStr, OsString};
-use std::io::{self, Read, Write as _};
+use std::io::{self, BufRead, BufReader, Read as _, Write as _};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::Path;
 use std::process::ExitCode;
@@ -18,6 +20,8 @@ use crate::exit;
 use crate::getopt::BadOption;
 use crate::home::Home;
 use crate::queue_program::QueueProgram;
+
+pub(crate) use options::{Options, User};
 
 /// Longest header in octets that is held. Beyond it there is "no memory": fields are needed before anything is written.
 pub(crate) const HEADER_OCTETS_MAX: usize = 1 << 30;
@@ -87,29 +91,41 @@ pub(crate) fn stamp() -> io::Result<Stamp> {
     Ok(Stamp::new(seconds, unique))
 }
 
+/// Standard input, to be read in large pieces.
+pub(crate) fn standard_input() -> BufReader<io::StdinLock<'static>> {
+    BufReader::with_capacity(CHUNK_OCTETS, io::stdin().lock())
+}
+
 /// Reads a header from `input`, and gives each field to `take`.
 ///
-/// Returns why the header ended, and what was read beyond it.
+/// Returns why the header ended, and what was taken of the body already.
 pub(crate) fn read_header<E>(
-    input: &mut impl Read,
+    input: &mut impl BufRead,
     mut splitter: Splitter,
     mut take: impl FnMut(&Field<'_>) -> Result<(), E>,
 ) -> Result<(HeaderEnd, Vec<u8>), HeaderError<E>> {
-    let mut buffer = vec![0; CHUNK_OCTETS];
     let mut total = 0usize;
     loop {
-        let octets = read_some(input, &mut buffer).map_err(HeaderError::Read)?;
-        if octets == 0 {
+        let Some(chunk) = next_chunk(input).map_err(HeaderError::Read)? else {
+            continue;
+        };
+        if chunk.is_empty() {
             break;
         }
-        total += octets;
-        let mut piece = &buffer[..octets];
-        while let Some(part) = splitter.next(&mut piece)? {
-            match part {
-                Part::Field(field) => take(&field).map_err(HeaderError::Field)?,
-                Part::Body { end, start } => return Ok((end, [start, piece].concat())),
+        let mut piece = chunk;
+        let body = loop {
+            match splitter.next(&mut piece)? {
+                Some(Part::Field(field)) => take(&field).map_err(HeaderError::Field)?,
+                Some(Part::Body { end, start }) => break Some((end, start.to_vec())),
+                None => break None,
             }
+        };
+        let taken = chunk.len() - piece.len();
+        input.consume(taken);
+        if let Some(body) = body {
+            return Ok(body);
         }
+        total += taken;
         if total > HEADER_OCTETS_MAX {
             return Err(HeaderError::TooLong);
         }
@@ -121,6 +137,14 @@ pub(crate) fn read_header<E>(
         }
     }
     Ok((HeaderEnd::EndOfInput, Vec::new()))
+}
+
+/// What is there of `input`, empty at its end; `None` if a signal came first.
+fn next_chunk(input: &mut impl BufRead) -> io::Result<Option<&[u8]>> {
+    match input.fill_buf() {
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(None),
+        chunk => chunk.map(Some),
+    }
 }
 
 /// Why a header was not read.
@@ -196,31 +220,6 @@ impl From<Infallible> for Trouble {
     }
 }
 
-/// Whose recipients count: the options `-a`, `-h`, `-H`, `-A`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Recipients {
-    Arguments,
-    Header,
-    Both,
-    ArgumentsElseHeader,
-}
-
-impl Recipients {
-    /// Whether those of the command line count.
-    pub(crate) fn count_arguments(self) -> bool {
-        self != Self::Header
-    }
-
-    /// Whether those of the header count, with so many on the command line.
-    pub(crate) fn count_header(self, arguments: usize) -> bool {
-        match self {
-            Self::Arguments => false,
-            Self::Header | Self::Both => true,
-            Self::ArgumentsElseHeader => arguments == 0,
-        }
-    }
-}
-
 /// Goes to the home, from where the queue program is called.
 pub(crate) fn enter_home() -> Result<Home, Trouble> {
     let home = Home::choose(None, None);
@@ -235,9 +234,9 @@ pub(crate) fn warn_of_nobody(name: &str) {
     eprintln!("{name}: warning: no recipients, so nobody gets this message");
 }
 
-/// Passes on the body: what was read beyond the header, then the rest of `input`.
+/// Passes on the body: what was taken of it with the header, then the rest of `input`.
 pub(crate) fn copy_body(
-    input: &mut impl Read,
+    input: &mut impl BufRead,
     end: HeaderEnd,
     start: &[u8],
     crlf: bool,
@@ -249,24 +248,19 @@ pub(crate) fn copy_body(
     sink(b"\n");
     let mut body = BodyText::new(crlf);
     body.write(start, &mut sink);
-    let mut buffer = vec![0; CHUNK_OCTETS];
     loop {
-        match read_some(input, &mut buffer)? {
-            0 => break,
-            octets => body.write(&buffer[..octets], &mut sink),
+        let Some(chunk) = next_chunk(input)? else {
+            continue;
+        };
+        if chunk.is_empty() {
+            break;
         }
+        body.write(chunk, &mut sink);
+        let taken = chunk.len();
+        input.consume(taken);
     }
     body.finish(sink);
     Ok(())
-}
-
-fn read_some(input: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
-    loop {
-        match input.read(buffer) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            result => return result,
-        }
-    }
 }
 
 /// Where a finished message goes: to the queue, or to standard output.
@@ -298,7 +292,7 @@ impl Target {
     /// Passes on the body, and ends the message: queued for these recipients, or all printed.
     pub(crate) fn finish<'a>(
         mut self,
-        input: &mut impl Read,
+        input: &mut impl BufRead,
         (end, start): (HeaderEnd, &[u8]),
         crlf: bool,
         sender: &[u8],

@@ -1,5 +1,9 @@
 //! Who this process is, and the accounts that the classic programs run as or look for.
 
+use std::ffi::CString;
+use std::io;
+
+use nix::unistd::Group;
 use qmail_deliver::{SystemUsers, User, UserError};
 use rustix::process::{getegid, geteuid, getgid, getuid};
 
@@ -25,6 +29,10 @@ pub(crate) enum AccountError {
     Missing(String),
     #[error("unable to look up the user {0}: {1}")]
     Unreadable(String, UserError),
+    #[error("there is no group {0}: add it, or set QMAIL_HOME to a home of your own")]
+    MissingGroup(String),
+    #[error("unable to look up the groups {0}: {1}")]
+    Groups(String, io::Error),
 }
 
 impl Account {
@@ -50,6 +58,25 @@ impl Account {
             Err(error) => Err(AccountError::Unreadable(name.to_owned(), error)),
         }
     }
+}
+
+/// One of the classic groups, `qmail` or `nofiles`, if there is such a group. In a home of one's own there need not be.
+pub(crate) fn classic_group(home: &Home, name: &str) -> Result<Option<u32>, AccountError> {
+    match Group::from_name(name) {
+        Ok(Some(group)) => Ok(Some(group.gid.as_raw())),
+        Ok(None) if home.is_own() => Ok(None),
+        Ok(None) => Err(AccountError::MissingGroup(name.to_owned())),
+        Err(error) => Err(AccountError::Groups(name.to_owned(), error.into())),
+    }
+}
+
+/// All groups of a user, the main one among them.
+pub(crate) fn groups_of(user: &str, main: u32) -> Result<impl Iterator<Item = u32>, AccountError> {
+    let unreadable = |error| AccountError::Groups(format!("of {user}"), error);
+    let name = CString::new(user).map_err(|error| unreadable(error.into()))?;
+    let groups = nix::unistd::getgrouplist(&name, main.into());
+    let groups = groups.map_err(|error| unreadable(error.into()))?;
+    Ok(groups.into_iter().map(|group| group.as_raw()))
 }
 
 #[cfg(test)]

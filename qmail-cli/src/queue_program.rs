@@ -16,6 +16,10 @@ use crate::classic;
 /// The descriptor that custom errors are read from.
 const CUSTOM_ERROR: i32 = 6;
 
+/// The variable by which a queue manager without a user of its own says that a message is a bounce. The program of an installed
+/// system goes by the user alone.
+pub(crate) const FOR_BOUNCE: &str = "QMAIL_BOUNCE";
+
 /// A running queue program that takes a message.
 ///
 /// Dropping it before [`finish`](Self::finish) leaves the envelope incomplete: nothing is queued.
@@ -37,13 +41,20 @@ impl QueueProgram {
     /// Starts `QMAILQUEUE`, or `bin/qmail-queue` of this home, or this binary as that if there is none, whatever the current
     /// directory is.
     pub(crate) fn start_in(home: &Path) -> Result<Self, QueueFailure> {
-        let named = std::env::var_os("QMAILQUEUE").filter(|name| !name.is_empty());
-        let command = match named {
-            Some(program) => Ok(Command::new(program)),
-            None => classic::command_in(home, "qmail-queue"),
-        };
+        Self::start_command(command_of(home))
+    }
+
+    /// The same for a bounce, which [`FOR_BOUNCE`] says.
+    pub(crate) fn start_for_bounce(home: &Path) -> Result<Self, QueueFailure> {
+        Self::start_command(command_of(home).map(|mut command| {
+            command.env(FOR_BOUNCE, "1");
+            command
+        }))
+    }
+
+    fn start_command(command: io::Result<Command>) -> Result<Self, QueueFailure> {
         command
-            .and_then(Self::start_command)
+            .and_then(Self::spawn)
             .map_err(|error| match error.kind() {
                 io::ErrorKind::OutOfMemory => QueueFailure::MEMORY,
                 _ => QueueExit::Code(120)
@@ -52,7 +63,7 @@ impl QueueProgram {
             })
     }
 
-    fn start_command(mut command: Command) -> io::Result<Self> {
+    fn spawn(mut command: Command) -> io::Result<Self> {
         let (message_reader, message) = io::pipe()?;
         let (envelope_reader, envelope) = io::pipe()?;
         let (custom_error, custom_error_writer) = io::pipe()?;
@@ -125,6 +136,13 @@ impl QueueProgram {
         drop(self.message.take());
         drop(self.envelope.take());
         let _ = self.child.wait();
+    }
+}
+
+fn command_of(home: &Path) -> io::Result<Command> {
+    match std::env::var_os("QMAILQUEUE").filter(|name| !name.is_empty()) {
+        Some(program) => Ok(Command::new(program)),
+        None => classic::command_in(home, "qmail-queue"),
     }
 }
 

@@ -2,11 +2,9 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, Read as _, Write as _};
-use std::os::fd::AsFd as _;
+use std::io::{self, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::process::{ExitCode, Stdio};
-use std::thread;
 
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
@@ -15,11 +13,14 @@ use qmail_deliver::Capture;
 use qmail_queue::helpers::spawn::{DELIVERIES_MAX, Refusal, Request, RequestReader, write_report};
 use rustix::fs::{FileType, Mode, OFlags};
 use tokio::process::Command;
-use tokio::sync::mpsc;
 
 use crate::home::Home;
+use crate::input::Input;
 use crate::privilege::Account;
 use crate::{exit, stdio};
+
+/// Octets of requests that are read at a time.
+const READ_OCTETS: usize = 4096;
 
 /// What tells the two spawners apart.
 pub(crate) trait Spawner {
@@ -52,77 +53,59 @@ pub(crate) fn run(name: &str, home: &Home, spawner: &impl Spawner) -> ExitCode {
         let words = format_args!("unable to switch to {}: {error}", messages.display());
         return exit::fatal(name, &words, exit::TEMPORARY);
     }
-    let served = stdio::run(async {
-        let requests = requests()?;
-        serve(spawner, owner, requests).await
-    });
+    let served = stdio::run(serve(spawner, owner));
     match served.and_then(|served| served) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => exit::fatal(name, &error, exit::TEMPORARY),
     }
 }
 
-/// Requests as they come; closed when they end.
-fn requests() -> io::Result<mpsc::Receiver<Request>> {
-    // Standard input without its buffer and its lock.
-    let mut input = File::from(io::stdin().as_fd().try_clone_to_owned()?);
-    let (sender, receiver) = mpsc::channel(1);
-    thread::Builder::new().spawn(move || {
-        let mut reader = RequestReader::default();
-        let mut room = [0; 4096];
-        loop {
-            let mut octets = match input.read(&mut room) {
-                Ok(0) => return,
-                Ok(count) => &room[..count],
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(_) => return,
-            };
-            while let Some(request) = reader.receive(&mut octets) {
-                if sender.blocking_send(request).is_err() {
-                    return;
-                }
-            }
-        }
-    })?;
-    Ok(receiver)
-}
-
 /// # Errors
 ///
 /// A report cannot be written.
-async fn serve(
-    spawner: &impl Spawner,
-    owner: u32,
-    mut requests: mpsc::Receiver<Request>,
-) -> io::Result<()> {
+async fn serve(spawner: &impl Spawner, owner: u32) -> io::Result<()> {
     report(&[DELIVERIES_MAX])?;
+    let mut input = Input::new(io::stdin(), READ_OCTETS)?;
+    let mut reader = RequestReader::default();
+    let mut ended = false;
     let mut running = FuturesUnordered::new();
     let mut in_use = [false; DELIVERIES_MAX as usize];
     loop {
-        let (delivery, outcome) = tokio::select! {
+        tokio::select! {
             biased;
             Some((delivery, outcome)) = running.next() => {
                 in_use[usize::from(delivery)] = false;
-                (delivery, outcome)
+                report_outcome(delivery, &outcome)?;
             }
-            Some(request) = requests.recv() => match in_use.get_mut(usize::from(request.delivery)) {
-                None => (request.delivery, Refusal::NumberTooBig.outcome()),
-                Some(true) => (request.delivery, Refusal::NumberInUse.outcome()),
-                Some(free) => {
-                    *free = true;
-                    running.push(async move {
-                        let outcome = deliver(spawner, owner, &request).await;
-                        (request.delivery, outcome.unwrap_or_else(|outcome| outcome))
-                    });
-                    continue;
+            piece = input.next(), if !ended => {
+                // What cannot be read has ended.
+                let piece = piece.unwrap_or_default();
+                let mut octets = &piece[..];
+                ended = octets.is_empty();
+                while let Some(request) = reader.receive(&mut octets) {
+                    let delivery = request.delivery;
+                    match in_use.get_mut(usize::from(delivery)) {
+                        None => report_outcome(delivery, &Refusal::NumberTooBig.outcome())?,
+                        Some(true) => report_outcome(delivery, &Refusal::NumberInUse.outcome())?,
+                        Some(free) => {
+                            *free = true;
+                            running.push(async move {
+                                let outcome = deliver(spawner, owner, &request).await;
+                                (delivery, outcome.unwrap_or_else(|outcome| outcome))
+                            });
+                        }
+                    }
                 }
-            },
+            }
             else => return Ok(()),
-        };
-        let mut octets = Vec::new();
-        write_report(delivery, &outcome, &mut octets);
-        report(&octets)?;
+        }
     }
+}
+
+fn report_outcome(delivery: u8, outcome: &Outcome) -> io::Result<()> {
+    let mut octets = Vec::new();
+    write_report(delivery, outcome, &mut octets);
+    report(&octets)
 }
 
 fn report(octets: &[u8]) -> io::Result<()> {

@@ -13,8 +13,8 @@ use std::io::{self, Read, Write};
 
 use qmail_core::Escaped;
 use qmail_core::header::{Part, Qualifier, Splitter};
-use qmail_core::message::Stamp;
 use qmail_core::message::inject::{Identity, Injection, Settings};
+use qmail_core::message::{Options, Stamp};
 
 const SAMPLE: &[u8] = b"To: Ann <ann>, bob@shop (Bob), everybody: eve@elsewhere.example;
 Bcc: boss
@@ -31,7 +31,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let qualifier = Qualifier::new(b"mail.example.org", b"example.org", b"example.edu")?;
     let mut identity = Identity::new("joe");
     identity.name = Some(b"Joe Q. Public".to_vec());
-    let settings = Settings::new(qualifier, "mail.example.org", identity);
+    let settings = Settings::new(qualifier, Options::new("mail.example.org"), identity);
 
     let from_stdin = std::env::args()
         .nth(1)

@@ -40,6 +40,8 @@ pub struct Destination {
 /// One attempt: this message to these recipients.
 #[derive(Clone)]
 pub struct Job {
+    /// The queue's number of the message; 0 where there is no queue.
+    pub message: u64,
     /// The text.
     pub content: Arc<dyn Content>,
     /// The sender as this delivery is to see it: VERP is already expanded.
@@ -51,6 +53,7 @@ pub struct Job {
 impl std::fmt::Debug for Job {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Job")
+            .field("message", &self.message)
             .field("sender", &self.sender)
             .field("recipients", &self.recipients)
             .finish_non_exhaustive()

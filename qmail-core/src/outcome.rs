@@ -59,11 +59,16 @@ impl Report {
 
     /// The first `(#c.s.d)` in the text (RFC 3463).
     pub fn status(&self) -> Option<EnhancedStatus> {
-        memchr::memmem::find_iter(&self.text, b"(#").find_map(|at| {
-            let rest = &self.text[at + 2..];
-            EnhancedStatus::parse(&rest[..memchr::memchr(b')', rest)?])
-        })
+        status_in(&self.text)
     }
+}
+
+/// The first `(#c.s.d)` in a text (RFC 3463).
+pub(crate) fn status_in(text: &[u8]) -> Option<EnhancedStatus> {
+    memchr::memmem::find_iter(text, b"(#").find_map(|at| {
+        let rest = &text[at + 2..];
+        EnhancedStatus::parse(&rest[..memchr::memchr(b')', rest)?])
+    })
 }
 
 impl From<&'static str> for Report {

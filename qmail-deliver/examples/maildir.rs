@@ -64,6 +64,7 @@ async fn deliver(home: &Path, message: Vec<u8>) -> Result<(), Box<dyn Error>> {
     ];
     let outcomes = delivery
         .deliver(Job {
+            message: 0,
             content: Arc::new(MemoryContent(message.into())),
             sender: ReversePath::new("ann@example.net")?,
             recipients: recipients.clone(),

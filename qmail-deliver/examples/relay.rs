@@ -87,6 +87,7 @@ async fn send(
         .map(|recipient| Address::new(recipient.clone()))
         .collect::<Result<Vec<_>, _>>()?;
     let job = Job {
+        message: 0,
         content: Arc::new(MemoryContent("Subject: hello\n\nA line.\n".into())),
         sender: ReversePath::new(sender.to_owned())?,
         recipients: recipients.clone(),

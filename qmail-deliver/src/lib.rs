@@ -27,7 +27,7 @@ pub use capture::Capture;
 pub use errno::is_temporary;
 pub use local::{
     FileContent, INSTRUCTIONS_OCTETS_MAX, LocalAgent, LocalDelivery, Parcel, ParcelContent, Plan,
-    Programs, Rehearsal, Step,
+    Programs, Rehearsal, Step, has_mailbox,
 };
 pub use maildir::{MaildirError, Maildirs};
 pub use remote::{

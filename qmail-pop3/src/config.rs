@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use qmail_core::sasl::Mechanism;
 
 /// Limits and habits of a server. One is shared by all its sessions.
 ///
@@ -14,6 +15,9 @@ use bytes::Bytes;
 /// | `logins_max` | 3 | 1 |
 /// | `extra_blank_line` | no | yes |
 /// | `pipelining` | yes | no |
+/// | `tls` | no | no |
+/// | `mechanisms` | none | none |
+/// | `in_clear` | yes | yes |
 ///
 /// ```
 /// let mut config = qmail_pop3::Config::default();
@@ -40,6 +44,16 @@ pub struct Config {
     /// Whether CAPA says that commands may be sent ahead of their replies (RFC 2449 section 6.6). The machine always
     /// permits it; qmail-popup does not, whose successor would miss what popup has read.
     pub pipelining: bool,
+    /// Whether STLS is offered (RFC 2595): the owner must then be able to make the handshake that
+    /// [`Event::StartTls`](crate::Event::StartTls) asks for.
+    pub tls: bool,
+    /// The ways to log in by AUTH (RFC 5034). SCRAM-SHA-256 and CRAM-MD5 are only offered by a session that has a nonce
+    /// ([`Session::with_nonce`](crate::Session::with_nonce)), and none that needs more than [`Self::line_octets_max`] octets
+    /// for a response works: 2048 are enough for all.
+    pub mechanisms: Vec<Mechanism>,
+    /// Whether a password may come over a connection that is not encrypted: by PASS, or by a mechanism that shows it. Without
+    /// it these are refused, and not offered, until there is TLS (RFC 8314 section 3.2). APOP is not concerned.
+    pub in_clear: bool,
 }
 
 impl Config {
@@ -63,6 +77,9 @@ impl Default for Config {
             logins_max: 3,
             extra_blank_line: false,
             pipelining: true,
+            tls: false,
+            mechanisms: Vec::new(),
+            in_clear: true,
         }
     }
 }

@@ -1,7 +1,8 @@
 //! What a session tells and asks its owner, and what it may be told.
 
 use bytes::Bytes;
-use qmail_core::{Credentials, Question};
+use qmail_core::sasl::Verifier;
+use qmail_core::{Account, Credentials, LoginError, Question};
 
 use crate::{Deletions, Listing};
 
@@ -16,6 +17,26 @@ pub enum Event {
         /// Its name, and its password or digest.
         credentials: Credentials,
     },
+    /// A client logs in by SCRAM-SHA-256, which checks it by itself: what is it to be checked against? Settle it by
+    /// [`Session::answer_verifier`](crate::Session::answer_verifier).
+    Verifier {
+        /// To be handed back.
+        question: Question<VerifierAnswer>,
+        /// Its name, as it spelt it.
+        name: Bytes,
+    },
+    /// It has proved who it is: open its maildrop. Settle it by
+    /// [`Session::answer_login`](crate::Session::answer_login), as [`Event::Login`].
+    Proved {
+        /// To be handed back.
+        question: Question<LoginAnswer>,
+        /// What the answer to [`Event::Verifier`] said.
+        account: Account,
+    },
+    /// The client waits for a TLS handshake (RFC 2595 section 4): all replies are sent. Take the stream, make the handshake,
+    /// then say [`Session::tls_started`](crate::Session::tls_started); if it fails, close. Octets that come before are thrown
+    /// away.
+    StartTls,
     /// The client wants a message. Settle it by [`Session::answer_retrieve`](crate::Session::answer_retrieve).
     Retrieve {
         /// To be handed back.
@@ -41,6 +62,9 @@ pub enum Event {
         deleted: Deletions,
     },
 }
+
+/// What SCRAM-SHA-256 is to be checked against: the account, and its verifier.
+pub type VerifierAnswer = Result<(Account, Verifier), LoginError>;
 
 /// What became of an attempt to log in.
 #[derive(Debug)]

@@ -8,7 +8,7 @@
 //! | try it, or test with it | [`MemoryMaildrops`] |
 #![cfg_attr(
     feature = "tokio",
-    doc = "| join a session to a stream, passwords and maildrops | [`serve`], [`serve_maildrop`] |"
+    doc = "| join a session to a stream, passwords and maildrops | [`serve`], [`serve_tls`], [`serve_maildrop`] |"
 )]
 #![cfg_attr(
     feature = "maildir",
@@ -19,9 +19,10 @@
 //! |---|---|
 //! | RFC 1939 POP3 | all of it: USER, PASS, APOP, STAT, LIST, RETR, DELE, NOOP, RSET, QUIT, TOP, UIDL |
 //! | RFC 1460 LAST | kept for old clients |
-//! | RFC 2449 CAPA | done: TOP, UIDL, USER, PIPELINING, EXPIRE, RESP-CODES |
+//! | RFC 2449 CAPA | done: TOP, UIDL, USER, SASL, STLS, PIPELINING, EXPIRE, RESP-CODES |
 //! | RFC 3206 | `[SYS/TEMP]` when passwords cannot be checked |
-//! | RFC 2595 STLS, RFC 5034 AUTH | not yet |
+//! | RFC 2595 STLS, RFC 8314 | done, with the owner making the handshake; off by default |
+//! | RFC 5034 AUTH | PLAIN, LOGIN, CRAM-MD5, SCRAM-SHA-256 (without channel binding); off by default |
 //!
 //! Reply texts are those of qmail-popup and qmail-pop3d. A session in AUTHORIZATION only, as qmail-popup, and one that
 //! starts in TRANSACTION, as qmail-pop3d, are both there.
@@ -42,11 +43,11 @@ mod session;
 mod text;
 
 pub use config::{Config, Greeting, Timestamp};
-pub use event::{BodyFlow, End, Event, LoginAnswer, RetrieveAnswer, UpdateAnswer};
+pub use event::{BodyFlow, End, Event, LoginAnswer, RetrieveAnswer, UpdateAnswer, VerifierAnswer};
 #[cfg(feature = "maildir")]
 pub use maildir::{HomeMaildirs, MaildirMaildrop, MaildirOptions};
 pub use maildrop::{Deletions, Listing, ListingError, Maildrop, MaildropError, Maildrops};
 pub use memory::{MemoryMaildrop, MemoryMaildrops};
 #[cfg(feature = "tokio")]
-pub use serve::{Served, serve, serve_maildrop};
+pub use serve::{Served, serve, serve_maildrop, serve_tls};
 pub use session::Session;

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use qmail_core::pump::Pump;
 use qmail_core::{Account, Body, Credentials, LoginError, PasswordChecker};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
@@ -12,7 +13,7 @@ use tokio::time::timeout;
 use crate::output::push_error;
 use crate::{
     BodyFlow, Config, Deletions, End, Event, LoginAnswer, Maildrop, Maildrops, RetrieveAnswer,
-    Session, UpdateAnswer,
+    Session, UpdateAnswer, VerifierAnswer,
 };
 
 /// What a session came to, for the log.
@@ -59,16 +60,31 @@ pub async fn serve<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    Owner {
-        pump: Pump::new(session, stream, now),
+    let no_tls = async |_| Err(io::ErrorKind::Unsupported.into());
+    serve_tls(session, stream, now, passwords, maildrops, no_tls).await
+}
+
+/// As [`serve`], for a session whose [`Config::tls`](crate::Config::tls) is on: `handshake` makes TLS of the stream when the
+/// client has said STLS. It should bound the time that it takes.
+pub async fn serve_tls<S>(
+    session: Session,
+    stream: S,
+    now: fn() -> Instant,
+    passwords: &dyn PasswordChecker,
+    maildrops: &dyn Maildrops,
+    handshake: impl AsyncFnOnce(S) -> io::Result<S>,
+) -> Served
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let owner = Owner {
         now,
         backend: Some((passwords, maildrops)),
         maildrop: None,
         body: None,
         served: Served::new(),
-    }
-    .run()
-    .await
+    };
+    owner.run(Pump::new(session, stream, now), handshake).await
 }
 
 /// Serves one client that is logged in already, from the `+OK ` to its password to the end: what qmail-pop3d does.
@@ -102,16 +118,17 @@ where
             return served;
         }
     };
-    Owner {
-        pump: Pump::new(Session::logged_in(config, listing, now()), stream, now),
+    let owner = Owner {
         now,
         backend: None,
         maildrop: Some(maildrop),
         body: None,
         served,
-    }
-    .run()
-    .await
+    };
+    let session = Session::logged_in(config, listing, now());
+    // Who is logged in says no STLS.
+    let no_tls = async |_| Err(io::ErrorKind::Unsupported.into());
+    owner.run(Pump::new(session, stream, now), no_tls).await
 }
 
 impl Served {
@@ -127,8 +144,7 @@ impl Served {
     }
 }
 
-struct Owner<'a, S> {
-    pump: Pump<Session, S>,
+struct Owner<'a> {
     now: fn() -> Instant,
     backend: Option<(&'a dyn PasswordChecker, &'a dyn Maildrops)>,
     /// There since the login.
@@ -138,20 +154,45 @@ struct Owner<'a, S> {
     served: Served,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Owner<'_, S> {
-    async fn run(mut self) -> Served {
+impl Owner<'_> {
+    async fn run<S>(
+        mut self,
+        mut pump: Pump<Session, S>,
+        handshake: impl AsyncFnOnce(S) -> io::Result<S>,
+    ) -> Served
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let mut handshake = Some(handshake);
         loop {
-            match self.pump.next_event().await {
-                Ok(Some(event)) => self.settle(event).await,
+            match pump.next_event().await {
+                Ok(Some(Event::StartTls)) => {
+                    let (mut session, stream) = pump.into_parts();
+                    // A session starts TLS once at most.
+                    let Some(handshake) = handshake.take() else {
+                        return self.served;
+                    };
+                    match handshake(stream).await {
+                        Ok(stream) => {
+                            session.tls_started();
+                            pump = Pump::new(session, stream, self.now);
+                        }
+                        Err(error) => {
+                            self.served.broken = Some(error);
+                            return self.served;
+                        }
+                    }
+                }
+                Ok(Some(event)) => self.settle(pump.machine(), event).await,
                 Ok(None) => {
-                    if let Some(end) = self.pump.machine().end() {
+                    if let Some(end) = pump.machine().end() {
                         self.served.end = end;
                     }
                     return self.served;
                 }
                 Err(error) => {
                     // What the machine was told last is that its client is gone; an update was done nevertheless.
-                    if let Some(end) = self.pump.machine().end() {
+                    if let Some(end) = pump.machine().end() {
                         self.served.end = end;
                     }
                     self.served.broken = Some(error);
@@ -161,44 +202,69 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Owner<'_, S> {
         }
     }
 
-    async fn settle(&mut self, event: Event) {
+    async fn settle(&mut self, session: &mut Session, event: Event) {
         match event {
             Event::Login {
                 question,
                 credentials,
             } => {
                 let answer = self.log_in(&credentials).await;
-                let now = (self.now)();
-                self.pump.machine().answer_login(now, question, answer);
+                session.answer_login((self.now)(), question, answer);
+            }
+            Event::Verifier { question, name } => {
+                let answer = self.verifier(&name).await;
+                session.answer_verifier((self.now)(), question, answer);
+            }
+            Event::Proved { question, account } => {
+                let answer = self.open_maildrop(account).await;
+                session.answer_login((self.now)(), question, answer);
             }
             Event::Retrieve {
                 question, message, ..
             } => {
                 let answer = self.open(message).await;
-                let now = (self.now)();
-                self.pump.machine().answer_retrieve(now, question, answer);
+                session.answer_retrieve((self.now)(), question, answer);
             }
-            Event::BodyWanted => self.feed().await,
+            Event::BodyWanted => self.feed(session).await,
             Event::Update { question, deleted } => {
                 let answer = self.update(&deleted).await;
-                let now = (self.now)();
-                self.pump.machine().answer_update(now, question, answer);
+                session.answer_update((self.now)(), question, answer);
             }
+            // Settled where the stream is.
+            Event::StartTls => {}
         }
+    }
+
+    async fn verifier(&mut self, name: &Bytes) -> VerifierAnswer {
+        let Some((passwords, _)) = self.backend else {
+            return Err(LoginError::Refused);
+        };
+        let found = passwords.verifier(name).await;
+        if let Err(error @ LoginError::Unavailable { .. }) = &found {
+            self.served.trouble = Some(io::Error::other(error.to_string()));
+        }
+        found
     }
 
     async fn log_in(&mut self, credentials: &Credentials) -> LoginAnswer {
         // Only a session with a backend starts before the login.
-        let Some((passwords, maildrops)) = self.backend else {
+        let Some((passwords, _)) = self.backend else {
             return LoginAnswer::Refused;
         };
-        let account = match passwords.check(credentials).await {
-            Ok(account) => account,
-            Err(LoginError::Refused) => return LoginAnswer::Refused,
+        match passwords.check(credentials).await {
+            Ok(account) => self.open_maildrop(account).await,
+            Err(LoginError::Refused) => LoginAnswer::Refused,
             Err(error) => {
                 self.served.trouble = Some(io::Error::other(error));
-                return LoginAnswer::Unavailable;
+                LoginAnswer::Unavailable
             }
+        }
+    }
+
+    /// Lets in who may come in.
+    async fn open_maildrop(&mut self, account: Account) -> LoginAnswer {
+        let Some((_, maildrops)) = self.backend else {
+            return LoginAnswer::Refused;
         };
         let opened = match maildrops.open(&account).await {
             Ok(mut maildrop) => maildrop.list().await.map(|listing| (maildrop, listing)),
@@ -235,13 +301,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Owner<'_, S> {
         }
     }
 
-    async fn feed(&mut self) {
+    async fn feed(&mut self, session: &mut Session) {
         let chunk = match &mut self.body {
             Some(body) => body.next().await,
             None => Ok(None),
         };
         let now = (self.now)();
-        let session = self.pump.machine();
         match chunk {
             Ok(Some(chunk)) => {
                 if session.body(now, &chunk) == BodyFlow::More {

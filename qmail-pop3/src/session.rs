@@ -7,14 +7,14 @@ use std::time::Instant;
 
 use qmail_core::{Machine, Question};
 
-use crate::command::Command;
 use crate::output::TRANSMIT_OCTETS_LOW;
 use crate::phase::{Authorization, Phase, Transaction, Turn, Update};
 use crate::{
     BodyFlow, Config, End, Event, Greeting, Listing, LoginAnswer, RetrieveAnswer, UpdateAnswer,
+    VerifierAnswer,
 };
 
-/// Server side of one POP3 conversation (RFC 1939). Owns no socket, no clock, and no mail.
+/// Server side of one POP3 conversation (RFC 1939), with STLS (RFC 2595) and AUTH (RFC 5034). Owns no socket, no clock, and no mail.
 ///
 /// Drive it as [`Machine`] says: its [`Event`]s ask, its `answer_` methods settle. While it is idle it holds the listing,
 /// a half-received line, and no buffer.
@@ -86,7 +86,26 @@ impl Session {
         }
     }
 
-    /// Settles [`Event::Login`]. An answer to a question that this session has not asked does nothing, here and below.
+    /// The connection is encrypted from its start (RFC 8314).
+    #[must_use]
+    pub fn with_tls(mut self) -> Self {
+        if let Phase::Authorization(authorization) = &mut self.phase {
+            authorization.encrypt();
+        }
+        self
+    }
+
+    /// What the challenges of SCRAM-SHA-256 and CRAM-MD5 are made of: new for each session and impossible to guess, see
+    /// [`Exchange::new`](qmail_core::sasl::Exchange::new). Without one these mechanisms are not offered.
+    #[must_use]
+    pub fn with_nonce(mut self, nonce: &str) -> Self {
+        if let Phase::Authorization(authorization) = &mut self.phase {
+            authorization.set_nonce(nonce);
+        }
+        self
+    }
+
+    /// Settles [`Event::Login`] and [`Event::Proved`]. An answer to a question that this session has not asked does nothing, here and below.
     pub fn answer_login(
         &mut self,
         now: Instant,
@@ -94,11 +113,31 @@ impl Session {
         answer: LoginAnswer,
     ) {
         self.turn(now, |phase, turn| match phase {
-            Phase::Authorization(authorization) if authorization.is_asking() => {
-                authorization.answer(answer, turn)
-            }
+            Phase::Authorization(authorization) => authorization.answer_login(answer, turn),
             phase => phase,
         });
+    }
+
+    /// Settles [`Event::Verifier`].
+    pub fn answer_verifier(
+        &mut self,
+        now: Instant,
+        _question: Question<VerifierAnswer>,
+        answer: VerifierAnswer,
+    ) {
+        self.turn(now, |phase, turn| match phase {
+            Phase::Authorization(authorization) => authorization.answer_verifier(answer, turn),
+            phase => phase,
+        });
+    }
+
+    /// The handshake that [`Event::StartTls`] asked for is made. The client begins anew, without another greeting. At any
+    /// other time this does nothing.
+    pub fn tls_started(&mut self) {
+        if let Phase::Authorization(authorization) = &mut self.phase {
+            authorization.tls_started();
+            self.line = Line::default();
+        }
     }
 
     /// Settles [`Event::Retrieve`]. After [`RetrieveAnswer::Opened`] the text is asked for by [`Event::BodyWanted`].
@@ -191,7 +230,7 @@ impl Session {
 
     fn command(&mut self, now: Instant, line: Option<&[u8]>) {
         let misused = self.turn(now, |phase, turn| match line {
-            Some(line) => phase.command(Command::parse(line), turn),
+            Some(line) => phase.line(line, turn),
             None => {
                 turn.misuse(b"line too long");
                 phase
@@ -207,8 +246,12 @@ impl Session {
         }
     }
 
+    fn is_in_handshake(&self) -> bool {
+        matches!(&self.phase, Phase::Authorization(authorization) if authorization.is_in_handshake())
+    }
+
     fn end_after_eof(&mut self) {
-        if self.eof && self.phase.takes_commands() {
+        if self.eof && (self.phase.takes_commands() || self.is_in_handshake()) {
             self.phase = Phase::Over(End::Disconnected);
         }
     }
@@ -231,6 +274,10 @@ impl Machine for Session {
         let mut taken = 0;
         while taken < octets.len() {
             if self.is_closed() {
+                return octets.len();
+            }
+            // These were sent too early, and whoever sent them may not be the client.
+            if self.is_in_handshake() {
                 return octets.len();
             }
             // A full transmit buffer stops a client that asks faster than it listens.
@@ -266,10 +313,18 @@ impl Machine for Session {
     }
 
     fn poll_event(&mut self) -> Option<Event> {
-        if let Phase::Transaction(transaction) = &mut self.phase
-            && transaction.asks_for_body(self.transmit.len())
-        {
-            return Some(Event::BodyWanted);
+        let wanted = match &mut self.phase {
+            Phase::Transaction(transaction) => transaction
+                .asks_for_body(self.transmit.len())
+                .then_some(Event::BodyWanted),
+            // The last words in clear go first.
+            Phase::Authorization(authorization) => (self.transmit.is_empty()
+                && authorization.asks_for_tls())
+            .then_some(Event::StartTls),
+            _ => None,
+        };
+        if wanted.is_some() {
+            return wanted;
         }
         self.event.take()
     }

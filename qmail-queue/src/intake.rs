@@ -115,7 +115,8 @@ fn refused(error: SpoolError) -> SubmitError {
         SpoolError::Create { source, .. }
         | SpoolError::Write { source, .. }
         | SpoolError::Read { source, .. } => source.kind(),
-        SpoolError::Damaged { .. } => io::ErrorKind::InvalidData,
+        SpoolError::Damaged { .. } | SpoolError::Version { .. } => io::ErrorKind::InvalidData,
+        SpoolError::InUse { .. } => io::ErrorKind::ResourceBusy,
     };
     let created = matches!(error, SpoolError::Create { .. });
     let error = io::Error::new(kind, error);

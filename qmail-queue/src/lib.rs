@@ -21,7 +21,8 @@ pub use disk::{Choices, SimDisk, Trouble};
 pub use disk::{Disk, DiskFile, RealDisk, Stat};
 pub use engine::{Config, Counts, ENVELOPES_OCTETS_MAX, Engine, Parts, Queue, TROUBLE_WAIT};
 pub use inspect::{
-    Listed, ListedRecipient, Listing, Names, count_messages, count_names, write_qread,
+    Listed, ListedRecipient, Listing, Names, count_journal_messages, count_messages, count_names,
+    write_qread,
 };
 pub use intake::Intake;
 pub use log::{Log, LogEvent, Masked, NoLog, Value, Verdict};
@@ -30,7 +31,8 @@ pub use scheduler::{
     next_attempt,
 };
 pub use spool::{
-    Channel, Committed, Entry, Found, Incoming, MemorySpool, MessageId, Position, Recipient,
-    Routed, Settled, SplitSpool, Spool, SpoolDraft, SpoolError, split,
+    Channel, Committed, Entry, Found, Incoming, JournalConfig, JournalSpool, MemorySpool,
+    MessageId, Position, Recipient, Routed, Settled, SplitSpool, Spool, SpoolDraft, SpoolError,
+    split,
 };
 pub use workers::Workers;

@@ -7,6 +7,7 @@
 //! | only undo or do the dots and line ends of a message | [`server::Decoder`], [`client::Encoder`] |
 //! | receive mail by QMTP or QMQP | [`qmtp::Session`], another such machine |
 //! | ask who owns a connection, or whether an address is on a list | [`ident`], [`dnsbl`] |
+//! | hear from a proxy who is behind it | [`proxy`] |
 //!
 //! A machine owns no socket, no clock and no policy: relaying, mailboxes and limits that depend on who is calling are the
 //! owner's, asked for by events that carry a [`Question`](qmail_core::Question). With feature `tokio` of qmail-core,
@@ -38,6 +39,7 @@ mod body_type;
 pub mod client;
 pub mod dnsbl;
 pub mod ident;
+pub mod proxy;
 pub mod qmtp;
 pub mod server;
 mod timer;

@@ -3,3 +3,5 @@
 
 pub mod conformance;
 pub mod server;
+pub mod submission;
+pub mod tls;

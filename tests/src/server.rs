@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::tls::{Identity, Wire};
+
 /// Longest time to wait for anything.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -131,7 +133,12 @@ impl Server {
         self.listener("pop3")
     }
 
-    fn listener(&self, service: &str) -> SocketAddr {
+    /// Where `service` listens, as the log calls it.
+    ///
+    /// # Panics
+    ///
+    /// If it does not.
+    pub fn listener(&self, service: &str) -> SocketAddr {
         let prefix = format!("listening: {service} ");
         let line = self.wait_for_line(&prefix);
         line[prefix.len()..].parse().expect("an address")
@@ -212,8 +219,7 @@ fn collect(output: &Arc<Output>, from: impl Read + Send + 'static) {
 
 /// A client that sends lines and reads replies.
 pub struct Client {
-    stream: TcpStream,
-    reader: BufReader<TcpStream>,
+    reader: BufReader<Wire>,
 }
 
 impl Client {
@@ -238,8 +244,18 @@ impl Client {
         stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
         stream.set_write_timeout(Some(PATIENCE)).expect("a socket");
         stream.set_nodelay(true).expect("a socket");
-        let reader = BufReader::new(stream.try_clone().expect("a descriptor"));
-        Self { stream, reader }
+        Self {
+            reader: BufReader::new(Wire::Clear(stream)),
+        }
+    }
+
+    /// Goes on by TLS. What came before is forgotten.
+    #[must_use]
+    pub fn encrypted(self, identity: &Identity) -> Self {
+        let wire = self.reader.into_inner().encrypted(identity);
+        Self {
+            reader: BufReader::new(wire),
+        }
     }
 
     /// Sends octets as they are.
@@ -248,12 +264,13 @@ impl Client {
     ///
     /// If the server has closed.
     pub fn send(&mut self, octets: &[u8]) {
-        self.stream.write_all(octets).expect("the server reads");
+        assert!(self.try_send(octets), "the server reads");
     }
 
     /// Sends octets; `false` if the server has closed.
     pub fn try_send(&mut self, octets: &[u8]) -> bool {
-        self.stream.write_all(octets).is_ok()
+        let wire = self.reader.get_mut();
+        wire.write_all(octets).and_then(|()| wire.flush()).is_ok()
     }
 
     /// Sends a line and reads the reply.

@@ -216,14 +216,25 @@ fn a_size_limit_holds_before_and_after_the_fact() {
 
 #[test]
 fn a_full_disk_is_a_temporary_failure_and_loses_nothing() {
+    for (spool, directories) in [
+        ("split", &["pid", "intd", "todo"][..]),
+        ("journal", &["journal/text"]),
+    ] {
+        full_disk(spool, directories);
+    }
+}
+
+/// Afterwards nothing is left in these directories.
+fn full_disk(spool: &str, directories: &[&str]) {
     let scratch = tempfile::tempdir().unwrap();
     let home = scratch.path().join("home");
     // Files of more than 64 KiB cannot be written: for a write it is as if the disk were full.
     let mut command = Command::new("sh");
     command
-        .args(["-c", "ulimit -f 128 && exec \"$0\" serve --home \"$1\" --smtp 127.0.0.1:0 --pop3 127.0.0.1:0"])
+        .args(["-c", "ulimit -f 128 && exec \"$0\" serve --home \"$1\" --smtp 127.0.0.1:0 --pop3 127.0.0.1:0 --spool \"$2\""])
         .arg(PROGRAM)
-        .arg(&home);
+        .arg(&home)
+        .arg(spool);
     let server = Server::spawn(&mut command, &home);
     let (user, secret) = server.first_user();
     let long = b"0123456789\r\n".repeat(20_000);
@@ -240,7 +251,7 @@ fn a_full_disk_is_a_temporary_failure_and_loses_nothing() {
     still_serves(&server, &user);
     server.wait_for_line("end msg ");
     assert_eq!(fetch_all(server.pop3(), &user, &secret).len(), 1);
-    for directory in ["pid", "intd", "todo"] {
+    for directory in directories {
         let left = fs::read_dir(home.join("queue").join(directory))
             .unwrap()
             .count();

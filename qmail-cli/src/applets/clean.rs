@@ -1,6 +1,6 @@
 //! `qmail-clean`: removes files of the queue for a queue manager that may not.
 
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -11,8 +11,8 @@ use qmail_queue::helpers::clean::{Answer, RequestReader};
 use qmail_queue::{RealDisk, SplitSpool, Workers};
 
 use crate::applet::{Applet, Call, Kind};
-use crate::exit;
 use crate::home::Home;
+use crate::{exit, input};
 
 pub(crate) const APPLET: Applet = Applet {
     names: &["qmail-clean"],
@@ -47,18 +47,16 @@ fn run(call: &Call) -> ExitCode {
 ///
 /// An answer cannot be given.
 fn serve(spool: &SplitSpool) -> io::Result<()> {
-    let mut input = std::fs::File::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let requests = std::fs::File::from(io::stdin().as_fd().try_clone_to_owned()?);
     let mut output = io::stdout().lock();
     let mut reader = RequestReader::default();
     let mut room = [0; 4096];
-    let mut requests = 0;
+    let mut answered = 0;
     sweep(spool);
     loop {
-        let mut octets = match input.read(&mut room) {
-            Ok(0) => return Ok(()),
+        let mut octets = match input::read(&requests, &mut room) {
+            Ok(0) | Err(_) => return Ok(()),
             Ok(count) => &room[..count],
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(_) => return Ok(()),
         };
         while let Some(request) = reader.receive(&mut octets) {
             let answer = match request.map(|request| block_on(spool.clean(request))) {
@@ -68,9 +66,9 @@ fn serve(spool: &SplitSpool) -> io::Result<()> {
             };
             output.write_all(&[answer.octet()])?;
             output.flush()?;
-            requests += 1;
-            if requests == REQUESTS_A_SWEEP {
-                requests = 0;
+            answered += 1;
+            if answered == REQUESTS_A_SWEEP {
+                answered = 0;
                 sweep(spool);
             }
         }

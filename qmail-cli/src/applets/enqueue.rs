@@ -5,9 +5,8 @@
 //! It takes all of both before it promises anything, and exits with 0 only when the message would survive a power cut. Any
 //! other exit leaves nothing behind, except by a crash: what that leaves is swept up when it is old.
 
-use std::fs::File;
-use std::io::{self, Read as _};
-use std::os::fd::{AsFd, OwnedFd};
+use std::io;
+use std::os::fd::AsFd;
 use std::path::{Component, Path};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -16,8 +15,8 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use qmail_core::{Envelope, EnvelopeError, EnvelopeReader, Origin};
 use qmail_queue::{
-    Entry, RealDisk, SplitSpool, Spool as _, SpoolDraft, SpoolError, Workers, split::Trigger,
-    submission, submission::Answer,
+    Entry, JournalSpool, RealDisk, SplitSpool, Spool, SpoolDraft, SpoolError, Workers,
+    split::Trigger, submission, submission::Answer,
 };
 use rustix::fs::OFlags;
 use rustix::process::{Signal, getuid};
@@ -27,8 +26,10 @@ use tokio::signal::unix::{self, SignalKind, signal};
 use tokio::time::sleep;
 
 use crate::applet::{Applet, Call, Kind};
-use crate::home::{Home, extra_recipients};
+use crate::home::{Home, SpoolKind, extra_recipients};
+use crate::input::Input;
 use crate::privilege::{Account, AccountError, is_setuid};
+use crate::queue_program::FOR_BOUNCE;
 use crate::{exit, stdio};
 
 pub(crate) const APPLET: Applet = Applet {
@@ -101,9 +102,12 @@ fn is_closed(descriptor: impl AsFd) -> bool {
     is_null().unwrap_or(true)
 }
 
-/// Who calls, by the real user id.
+/// Who calls, by the real user id. In a home of one's own without these users, a bounce says itself that it is one.
 fn origin(home: &Home) -> Result<Origin, AccountError> {
     let uid = getuid().as_raw();
+    if Account::classic(home, "qmails")?.is_none() && std::env::var_os(FOR_BOUNCE).is_some() {
+        return Ok(Origin::Bounce);
+    }
     let mut origin = Origin::Uid(uid);
     for (name, its_origin) in [
         ("qmails", Origin::Bounce),
@@ -135,6 +139,20 @@ fn signals() -> io::Result<unix::Signal> {
     signal(SignalKind::alarm())
 }
 
+/// The spool of a home whose system does not run, or runs beside us on qmail's own directories.
+fn spool(home: &Home) -> Result<Box<dyn Spool>, u8> {
+    let queue = home.queue();
+    if SpoolKind::of(&queue) == Some(SpoolKind::Journal) {
+        let journal = JournalSpool::open(home.journal(), Workers::inline());
+        return Ok(Box::new(journal.map_err(|error| exit_code(&error))?));
+    }
+    let disk = RealDisk::open(&queue).map_err(|_| QUEUE)?;
+    Ok(Box::new(SplitSpool::over(
+        Arc::new(disk),
+        Workers::inline(),
+    )))
+}
+
 async fn take(home: &Home, origin: Origin) -> Result<(), u8> {
     std::env::set_current_dir(home.path()).map_err(|_| HOME)?;
     if let Some(running) = connect(home).await {
@@ -142,8 +160,7 @@ async fn take(home: &Home, origin: Origin) -> Result<(), u8> {
     }
     let extra = extra_recipients(home).map_err(|_| CONFIGURATION)?;
     let queue = home.queue();
-    let disk = RealDisk::open(&queue).map_err(|_| QUEUE)?;
-    let spool = SplitSpool::over(Arc::new(disk), Workers::inline());
+    let spool = spool(home)?;
     let entry = Entry {
         origin,
         uid: getuid().as_raw(),
@@ -171,19 +188,18 @@ async fn connect(home: &Home) -> Option<UnixStream> {
 
 /// Has the running system take message and envelope, as [`submission`] frames them.
 async fn hand_over(mut running: UnixStream) -> Result<(), u8> {
-    let mut message = Input::new(io::stdin())?;
+    let mut message = input(io::stdin())?;
     let mut gone = false;
-    while let Some(chunk) = message.read().await? {
+    while let Some(chunk) = read(&mut message).await? {
         gone |= send(&mut running, &submission::chunk_header(chunk.len()), gone).await;
         gone |= send(&mut running, &chunk, gone).await;
     }
     gone |= send(&mut running, &submission::chunk_header(0), gone).await;
     // Read here as well: a caller need not close its end of the pipe.
-    let mut envelope = Input::new(io::stdout())?;
+    let mut envelope = input(io::stdout())?;
     let mut reader = EnvelopeReader::default();
     loop {
-        let chunk = envelope
-            .read()
+        let chunk = read(&mut envelope)
             .await?
             .ok_or(EnvelopeError::Torn.exit_code())?;
         gone |= send(&mut running, &chunk, gone).await;
@@ -208,8 +224,8 @@ async fn send(running: &mut UnixStream, octets: &[u8], gone: bool) -> bool {
 }
 
 async fn copy_message(draft: &mut dyn SpoolDraft) -> Result<(), u8> {
-    let mut message = Input::new(io::stdin())?;
-    while let Some(chunk) = message.read().await? {
+    let mut message = input(io::stdin())?;
+    while let Some(chunk) = read(&mut message).await? {
         let written = draft.write(chunk).await;
         written.map_err(|error| exit_code(&error))?;
     }
@@ -218,9 +234,9 @@ async fn copy_message(draft: &mut dyn SpoolDraft) -> Result<(), u8> {
 
 async fn read_envelope() -> Result<Envelope, u8> {
     // Descriptor 1 is read, not written.
-    let mut input = Input::new(io::stdout())?;
+    let mut envelope = input(io::stdout())?;
     let mut reader = EnvelopeReader::default();
-    while let Some(chunk) = input.read().await? {
+    while let Some(chunk) = read(&mut envelope).await? {
         let received = reader.receive(&chunk).map_err(EnvelopeError::exit_code)?;
         if let Some(envelope) = received {
             return Ok(envelope);
@@ -229,36 +245,15 @@ async fn read_envelope() -> Result<Envelope, u8> {
     Err(EnvelopeError::Torn.exit_code())
 }
 
-/// A descriptor to read from. Reading may take long and is done beside, so that a submission can be given up meanwhile.
-struct Input(Arc<File>);
-
-impl Input {
-    fn new(descriptor: impl AsFd) -> Result<Self, u8> {
-        let own: io::Result<OwnedFd> = descriptor.as_fd().try_clone_to_owned();
-        own.map(|own| Self(Arc::new(own.into()))).map_err(|_| READ)
-    }
-
-    /// Some octets; `None` at the end.
-    async fn read(&mut self) -> Result<Option<Bytes>, u8> {
-        let file = Arc::clone(&self.0);
-        let read = tokio::task::spawn_blocking(move || read(&file)).await;
-        let octets = read.map_err(|_| READ)?.map_err(|_| READ)?;
-        Ok((!octets.is_empty()).then(|| octets.into()))
-    }
+/// Begins to read a descriptor.
+fn input(descriptor: impl AsFd) -> Result<Input, u8> {
+    Input::new(descriptor, READ_OCTETS).map_err(|_| NO_MEMORY)
 }
 
-fn read(mut file: &File) -> io::Result<Vec<u8>> {
-    let mut octets = vec![0; READ_OCTETS];
-    loop {
-        match file.read(&mut octets) {
-            Ok(count) => {
-                octets.truncate(count);
-                return Ok(octets);
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
+/// Some octets of it; `None` at the end.
+async fn read(input: &mut Input) -> Result<Option<Bytes>, u8> {
+    let octets = input.next().await.map_err(|_| READ)?;
+    Ok((!octets.is_empty()).then_some(octets))
 }
 
 /// What the spool's trouble is called.

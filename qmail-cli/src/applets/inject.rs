@@ -1,19 +1,18 @@
 //! `qmail-inject`: completes a message and queues it.
 
 use std::ffi::OsString;
-use std::io;
 use std::process::ExitCode;
 
 use qmail_core::header::{Qualifier, Splitter};
+use qmail_core::message;
 use qmail_core::message::inject::{Identity, InjectError, Injection, Settings};
 
 use crate::applet::{Applet, Call, Kind};
 use crate::exit;
-use crate::getopt::Getopt;
 use crate::home::Home;
 use crate::injection::{
-    self, HEADER_OCTETS_MAX, Recipients, Target, Trouble, enter_home, first_variable, host_control,
-    mailing_lists, read_header, warn_of_nobody,
+    self, HEADER_OCTETS_MAX, Options, Target, Trouble, User, enter_home, first_variable,
+    host_control, mailing_lists, read_header, standard_input, warn_of_nobody,
 };
 use crate::queue_program::QueueProgram;
 
@@ -53,54 +52,23 @@ impl From<InjectError> for Trouble {
     }
 }
 
-/// What the command line asks for.
-struct Options {
-    print: bool,
-    sender: Option<Vec<u8>>,
-    recipients: Recipients,
-}
-
-fn parse(arguments: &[OsString]) -> Result<(Options, &[OsString]), Trouble> {
-    let mut options = Options {
-        print: false,
-        sender: None,
-        recipients: Recipients::ArgumentsElseHeader,
-    };
-    let mut getopt = Getopt::new(arguments, "aAhHnNf:");
-    for option in getopt.by_ref() {
-        let option = option.map_err(Trouble::Usage)?;
-        match option.letter {
-            b'a' => options.recipients = Recipients::Arguments,
-            b'A' => options.recipients = Recipients::ArgumentsElseHeader,
-            b'h' => options.recipients = Recipients::Header,
-            b'H' => options.recipients = Recipients::Both,
-            b'n' => options.print = true,
-            b'N' => options.print = false,
-            _ => options.sender = Some(option.argument.to_vec()),
-        }
-    }
-    Ok((options, getopt.operands()))
-}
-
 fn inject(arguments: &[OsString]) -> Result<(), Trouble> {
-    let (options, operands) = parse(arguments)?;
+    let options = Options::parse(arguments, "aAhHnNf:")?;
     let lists = mailing_lists().map_err(|_| Trouble::Read)?;
     let home = enter_home()?;
     let mut settings = settings(&home)?;
-    settings.mailing_lists = lists;
+    settings.options.mailing_lists = lists;
 
     let mut injection = Injection::new(&settings);
-    if let Some(sender) = &options.sender {
+    if let Some(sender) = options.sender {
         injection.sender(sender)?;
     }
-    injection.recipients_from_header(options.recipients.count_header(operands.len()));
-    if options.recipients.count_arguments() {
-        for operand in operands {
-            injection.recipient(injection::octets(operand))?;
-        }
+    injection.recipients_from_header(options.recipients_from_header());
+    for recipient in options.recipients() {
+        injection.recipient(recipient)?;
     }
 
-    let mut input = io::stdin().lock();
+    let mut input = standard_input();
     let splitter = Splitter::with_mbox_lines(HEADER_OCTETS_MAX);
     let (end, start) = read_header(&mut input, splitter, |field| injection.field(field))?;
     let mut message = injection.finish(injection::stamp().map_err(|_| Trouble::Read)?)?;
@@ -141,21 +109,18 @@ fn settings(home: &Home) -> Result<Settings, Trouble> {
     let qualifier = Qualifier::new(&default_host, &default_domain, &plus_domain)
         .map_err(|_| InjectError::Address(default_host.clone()))?;
 
-    let user = first_variable(&["QMAILUSER", "MAILUSER", "USER", "LOGNAME"]);
-    let mut from = Identity::new(user.unwrap_or_else(|| b"anonymous".to_vec()));
-    from.host = first_variable(&["QMAILHOST", "MAILHOST"]);
-    from.name = first_variable(&["QMAILNAME", "MAILNAME", "NAME"]);
     let letters = first_variable(&["QMAILINJECT"]).unwrap_or_default();
-    let has = |letter: u8| letters.contains(&letter);
-    from.name_in_comment = has(b'c');
+    let mut options = message::Options::new(id_host);
+    options.read_letters(&letters);
 
-    let mut settings = Settings::new(qualifier, id_host, from);
-    settings.sender_user = first_variable(&["QMAILSUSER"]);
-    settings.sender_host = first_variable(&["QMAILSHOST"]);
-    settings.drop_return_path = has(b's');
-    settings.drop_from = has(b'f');
-    settings.drop_message_id = has(b'i');
-    settings.verp_per_recipient = has(b'r');
-    settings.verp_per_message = has(b'm');
+    let user = User::from_environment();
+    let mut from = Identity::new(user.user);
+    from.host = user.host;
+    from.name = user.name;
+    from.name_in_comment = letters.contains(&b'c');
+
+    let mut settings = Settings::new(qualifier, options, from);
+    settings.sender_user = user.sender_user;
+    settings.sender_host = user.sender_host;
     Ok(settings)
 }

@@ -1,5 +1,6 @@
 //! The programs, one file each. The table that names them is in `applet.rs`.
 
+pub(crate) mod checkpassword;
 pub(crate) mod clean;
 pub(crate) mod completions;
 pub(crate) mod conditions;
@@ -27,6 +28,7 @@ pub(crate) mod newmrh;
 pub(crate) mod newu;
 pub(crate) mod ofmipd;
 pub(crate) mod ofmipname;
+pub(crate) mod passwd;
 pub(crate) mod pop3d;
 pub(crate) mod popup;
 pub(crate) mod predate;
@@ -42,6 +44,7 @@ pub(crate) mod queue;
 pub(crate) mod rblsmtpd;
 pub(crate) mod remote;
 pub(crate) mod rspawn;
+pub(crate) mod send;
 pub(crate) mod sendmail;
 pub(crate) mod serialqmtp;
 pub(crate) mod serialsmtp;
@@ -50,6 +53,7 @@ pub(crate) mod setlock;
 pub(crate) mod showctl;
 pub(crate) mod smtpd;
 pub(crate) mod splogger;
+pub(crate) mod start;
 pub(crate) mod tcp_env;
 pub(crate) mod tcprules;
 pub(crate) mod tcpserver;

@@ -13,6 +13,7 @@ use qmail_core::control;
 use qmail_core::header::mailbox::Mailbox;
 use qmail_core::header::received::write_ofmip_field;
 use qmail_core::header::{HeaderEnd, Part, Splitter};
+use qmail_core::message::Options;
 use qmail_core::message::compose::{ComposeSettings, Composition};
 use qmail_core::{Address, EnhancedStatus, Envelope, QueueFailure, Reply, ReplyStyle, ReversePath};
 use qmail_smtp::server::{
@@ -91,14 +92,7 @@ fn start(names: Option<&PathBuf>) -> std::io::Result<(Config, ComposeSettings)> 
     std::env::set_current_dir(home.path())?;
     let rules = composition::host_rules(&home, None)?;
     let id_host = composition::id_host(&home, &rules)?;
-    let mut settings = ComposeSettings::new(
-        rules,
-        id_host,
-        Mailbox {
-            name: None,
-            address: None,
-        },
-    );
+    let mut settings = ComposeSettings::new(rules, Options::new(id_host));
     settings.envelope_fields = false;
 
     let mut config = Config::new(GREETING);
@@ -120,7 +114,7 @@ struct Server<'s> {
     settings: &'s ComposeSettings,
     names: Option<PathBuf>,
     /// Who the sender is, by the table of names.
-    sender: Option<Mailbox>,
+    sender: Option<Mailbox<'static>>,
     message: Option<Message<'s>>,
     /// Messages of this session.
     count: u64,
@@ -207,13 +201,13 @@ impl<'s> Server<'s> {
         let sender = hit
             .as_ref()
             .and_then(|hit| hit.address.clone())
-            .map_or(address, Bytes::from);
+            .map_or(address, |address| address.into_owned().into());
         self.sender = hit;
         ReversePath::new(sender).map_err(|_| syntax_error())
     }
 
     /// The table is opened for each sender, so that one made anew counts at once.
-    fn look_up(&self, address: &[u8]) -> Result<Option<Mailbox>, Reply> {
+    fn look_up(&self, address: &[u8]) -> Result<Option<Mailbox<'static>>, Reply> {
         let Some(path) = &self.names else {
             return Ok(None);
         };
@@ -230,10 +224,13 @@ impl<'s> Server<'s> {
             return Ok(None);
         };
         let nul = memchr::memchr(0, data).ok_or_else(trouble)?;
-        Ok(Some(Mailbox {
-            name: Some(data[..nul].to_vec()),
-            address: Some(data[nul + 1..].to_vec()),
-        }))
+        Ok(Some(
+            Mailbox {
+                name: Some(data[..nul].into()),
+                address: Some(data[nul + 1..].into()),
+            }
+            .into_owned(),
+        ))
     }
 
     fn begin(&mut self, envelope: Envelope) -> Result<(), Reply> {

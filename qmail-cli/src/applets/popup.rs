@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use command_fds::{CommandFdExt as _, FdMapping};
 use qmail_core::pump::Pump;
 use qmail_core::{Credentials, Machine as _};
 use qmail_pop3::{Config, Event, Greeting, LoginAnswer, Session, Timestamp};
 
 use crate::applet::{Applet, Call, Kind};
+use crate::checkpassword::{self, GiveError};
 use crate::ucspi::unix_seconds;
 use crate::{exit, stdio};
 
@@ -23,9 +23,6 @@ pub(crate) const APPLET: Applet = Applet {
     summary: "ask a POP3 client for its password, and run a program that checks it",
     run,
 };
-
-/// The descriptor that a checkpassword program reads.
-const PASSWORD: i32 = 3;
 
 /// Exits 1 in every case, as listeners and their logs know it.
 fn run(call: &Call) -> ExitCode {
@@ -73,23 +70,13 @@ fn check(
     timestamp: &Timestamp,
 ) -> LoginAnswer {
     let failed = |text: &'static str| LoginAnswer::Failed(Bytes::from_static(text.as_bytes()));
-    let Some(record) = record(credentials, timestamp) else {
+    let Some(record) = checkpassword::record(credentials, timestamp.as_bytes()) else {
         return LoginAnswer::Refused;
     };
-    let Ok((reader, mut writer)) = io::pipe() else {
-        return failed("unable to open pipe");
-    };
-    // A command line is shorter than the room in a pipe: this cannot wait for a reader that is not there yet.
-    if writer.write_all(&record).is_err() {
-        return failed("unable to write pipe");
-    }
-    drop(writer);
-    let mapping = FdMapping {
-        parent_fd: reader.into(),
-        child_fd: PASSWORD,
-    };
-    if subprogram.fd_mappings(vec![mapping]).is_err() {
-        return failed("unable to open pipe");
+    match checkpassword::give(&record, subprogram) {
+        Ok(()) => {}
+        Err(GiveError::Open) => return failed("unable to open pipe"),
+        Err(GiveError::Write) => return failed("unable to write pipe"),
     }
     match subprogram.status() {
         Ok(status) => verdict(status),
@@ -118,19 +105,4 @@ fn verdict(status: ExitStatus) -> LoginAnswer {
         Some(_) => LoginAnswer::Refused,
         None => LoginAnswer::Failed(Bytes::from_static(b"aack, child crashed")),
     }
-}
-
-/// Name, password or digest, timestamp: each ends with NUL. `None` for what the interface has no room for.
-fn record(credentials: &Credentials, timestamp: &Timestamp) -> Option<Vec<u8>> {
-    let mut record = Vec::new();
-    let secret = match credentials {
-        Credentials::Plain { secret, .. } => secret.reveal(),
-        Credentials::Apop { digest, .. } => digest,
-        _ => return None,
-    };
-    for field in [credentials.name(), secret, timestamp.as_bytes()] {
-        record.extend_from_slice(field);
-        record.push(0);
-    }
-    Some(record)
 }

@@ -8,7 +8,7 @@ use qmail_core::header::mailbox::{self, Mailbox};
 use qmail_core::header::{Field, FieldDate, Splitter};
 
 use crate::applet::{Applet, Call, Kind};
-use crate::injection::{HEADER_OCTETS_MAX, HeaderError, copy_body, read_header};
+use crate::injection::{HEADER_OCTETS_MAX, HeaderError, copy_body, read_header, standard_input};
 use crate::{classic, exit};
 
 pub(crate) const APPLET: Applet = Applet {
@@ -76,7 +76,7 @@ const LISTS: [&str; 11] = [
 ];
 
 fn run(_: &Call) -> ExitCode {
-    let mut input = io::stdin().lock();
+    let mut input = standard_input();
     let mut fields: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
     let header = read_header(
         &mut input,

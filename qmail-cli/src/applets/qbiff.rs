@@ -12,7 +12,7 @@ use qmail_core::header::{Field, HeaderEnd, Splitter};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
 use crate::applet::{Applet, Call, Kind};
-use crate::injection::{read_file, read_header};
+use crate::injection::{read_file, read_header, standard_input};
 use crate::utmp;
 
 pub(crate) const APPLET: Applet = Applet {
@@ -75,7 +75,7 @@ fn tell() -> io::Result<()> {
 /// The subject and what follows of the body.
 fn text() -> io::Result<Vec<u8>> {
     let mut subject = Vec::new();
-    let mut input = io::stdin().lock();
+    let mut input = standard_input();
     let header = read_header(
         &mut input,
         Splitter::with_mbox_lines(FIELD_OCTETS_MAX),

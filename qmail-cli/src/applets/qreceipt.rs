@@ -12,7 +12,9 @@ use crate::applet::{Applet, Call, Kind};
 use crate::delivery::{ForwardError, variable};
 use crate::exit;
 use crate::home::Home;
-use crate::injection::{HEADER_OCTETS_MAX, HeaderError, host_control, octets, read_header, stamp};
+use crate::injection::{
+    HEADER_OCTETS_MAX, HeaderError, host_control, octets, read_header, stamp, standard_input,
+};
 use crate::queue_program::QueueProgram;
 
 pub(crate) const APPLET: Applet = Applet {
@@ -79,7 +81,7 @@ fn run(call: &Call) -> ExitCode {
 fn read_request(address: &[u8]) -> Result<Request, HeaderError<()>> {
     let mut request = Request::default();
     let splitter = Splitter::new(HEADER_OCTETS_MAX);
-    read_header(&mut io::stdin().lock(), splitter, |field: &Field<'_>| {
+    read_header(&mut standard_input(), splitter, |field: &Field<'_>| {
         if field.is(b"Message-ID") {
             request.id = field.value().to_vec();
         } else if field.is(b"Notice-Requested-Upon-Delivery-To") {
@@ -92,7 +94,7 @@ fn read_request(address: &[u8]) -> Result<Request, HeaderError<()>> {
             let mut addresses = mailboxes
                 .iter()
                 .filter_map(|mailbox| mailbox.address.as_ref());
-            request.wanted |= addresses.any(|found| found == address);
+            request.wanted |= addresses.any(|found| **found == *address);
         }
         Ok(())
     })?;

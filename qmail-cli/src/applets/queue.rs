@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use qmail_queue::{RealDisk, count_messages};
+use qmail_queue::{RealDisk, count_journal_messages, count_messages};
 
 use crate::applet::{Applet, Call, Kind};
-use crate::home::Home;
+use crate::home::{Home, SpoolKind};
 use crate::{command_line, exit};
 
 pub(crate) const APPLET: Applet = Applet {
@@ -51,7 +51,17 @@ fn run(call: &Call) -> ExitCode {
 
 fn count(home: &Home) -> ExitCode {
     let queue = home.queue();
-    match RealDisk::open(&queue).and_then(|disk| count_messages(&disk)) {
+    let counted = match SpoolKind::of(&queue) {
+        Some(SpoolKind::Journal) => RealDisk::open(home.journal())
+            .map_err(told)
+            .and_then(|disk| count_journal_messages(&disk).map_err(told)),
+        Some(_) => RealDisk::open(&queue)
+            .and_then(|disk| count_messages(&disk))
+            .map_err(told),
+        // One that is kept in memory has only its lock here.
+        None => RealDisk::open(&queue).map(|_| 0).map_err(told),
+    };
+    match counted {
         Ok(count) => {
             exit::print(&format!("{count}\n"));
             ExitCode::SUCCESS
@@ -64,5 +74,12 @@ fn count(home: &Home) -> ExitCode {
             ),
             exit::TEMPORARY,
         ),
+    }
+}
+
+fn told(error: impl std::error::Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
     }
 }

@@ -2,18 +2,18 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::net::IpAddr;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use bytes::Bytes;
-use qmail_deliver::{HickoryResolver, LookupError, Resolver};
+use qmail_deliver::{HickoryResolver, Resolver};
 use qmail_smtp::dnsbl;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 
 use crate::applet::{Applet, Call, Kind};
+use crate::dns_lists::{self, Block, List};
 use crate::getopt::Getopt;
 use crate::ucspi::variable;
 use crate::{exit, stdio};
@@ -33,36 +33,10 @@ const TALK_TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest command line in octets that is looked at.
 const LINE_OCTETS_MAX: usize = 4096;
 
-/// A list to ask.
-enum List {
-    /// -r: who is on it is blocked, with 553 if `permanent`.
-    Block { base: Vec<u8>, permanent: bool },
-    /// -a: who is on it is let in.
-    Allow { base: Vec<u8> },
-}
-
 struct Options<'a> {
-    /// With the way to fail that was in force where they stood.
-    lists: Vec<(List, bool)>,
+    lists: Vec<List>,
     talk: Duration,
     program: &'a [OsString],
-}
-
-/// Why a client is blocked.
-struct Block {
-    permanent: bool,
-    text: Vec<u8>,
-}
-
-impl Block {
-    fn code(&self) -> u16 {
-        if self.permanent { 553 } else { 451 }
-    }
-
-    fn line(&self) -> Vec<u8> {
-        let code = format!("{} ", self.code());
-        [code.as_bytes(), &self.text, b"\r\n"].concat()
-    }
 }
 
 fn run(call: &Call) -> ExitCode {
@@ -73,8 +47,8 @@ fn run(call: &Call) -> ExitCode {
     let blocked = match variable("RBLSMTPD") {
         Some(text) if text.is_empty() => None,
         Some(text) => Some(match text.strip_prefix(b"-") {
-            Some(text) => block(true, text),
-            None => block(false, &text),
+            Some(text) => Block::new(true, text),
+            None => Block::new(false, &text),
         }),
         None => match stdio::run(look_up(&options.lists)) {
             Ok(blocked) => blocked,
@@ -112,13 +86,6 @@ fn no_resources(error: &io::Error) -> ExitCode {
     )
 }
 
-fn block(permanent: bool, text: &[u8]) -> Block {
-    Block {
-        permanent,
-        text: dnsbl::reply_text(text),
-    }
-}
-
 fn parse(arguments: &[OsString]) -> Result<Options<'_>, String> {
     let (mut permanent, mut closed) = (false, false);
     let mut lists = Vec::new();
@@ -132,8 +99,12 @@ fn parse(arguments: &[OsString]) -> Result<Options<'_>, String> {
             b'B' => permanent = false,
             b'c' => closed = true,
             b'C' => closed = false,
-            b'r' => lists.push((List::Block { base, permanent }, closed)),
-            b'a' => lists.push((List::Allow { base }, closed)),
+            b'r' => lists.push(List::Block {
+                base,
+                permanent,
+                closed,
+            }),
+            b'a' => lists.push(List::Allow { base, closed }),
             _ => {
                 let seconds = std::str::from_utf8(option.argument).ok();
                 let seconds = seconds.and_then(|seconds| seconds.parse().ok());
@@ -152,53 +123,21 @@ fn parse(arguments: &[OsString]) -> Result<Options<'_>, String> {
     })
 }
 
-/// Asks the lists in order until one decides. Without an address of the client no list has it.
-async fn look_up(lists: &[(List, bool)]) -> Option<Block> {
+/// Without an address of the client no list has it.
+async fn look_up(lists: &[List]) -> Option<Block> {
     let address = variable("TCPREMOTEIP")?;
-    let address: IpAddr = std::str::from_utf8(&address).ok()?.parse().ok()?;
+    let address = std::str::from_utf8(&address).ok()?.parse().ok()?;
     // Nothing can be asked without a resolver, as if none of its servers answered.
     let resolver = HickoryResolver::system().ok();
-    let mut trouble = false;
-    for (list, closed) in lists {
-        match list {
-            List::Allow { base } => {
-                let name = dnsbl::query_name(address, base);
-                let listed = match &resolver {
-                    Some(resolver) => resolver.addresses(&name).await,
-                    None => Err(no_resolver()),
-                };
-                match listed {
-                    Ok(addresses) if !addresses.is_empty() => return None,
-                    Ok(_) | Err(LookupError::NoSuchName) => {}
-                    Err(_) if *closed => trouble = true,
-                    Err(_) => return None,
-                }
-            }
-            List::Block { base, permanent } => {
-                let name = dnsbl::query_name(address, base);
-                let texts = match &resolver {
-                    Some(resolver) => resolver.txt(&name).await,
-                    None => Err(no_resolver()),
-                };
-                match texts {
-                    Ok(texts) if texts.iter().any(|text| !text.is_empty()) => {
-                        return Some(block(*permanent && !trouble, &texts.concat()));
-                    }
-                    Ok(_) | Err(LookupError::NoSuchName) => {}
-                    Err(_) if *closed => return Some(block(false, b"temporary RBL lookup error")),
-                    Err(_) => trouble = true,
-                }
-            }
-        }
-    }
-    None
+    let resolver = resolver.as_ref().map(|resolver| resolver as &dyn Resolver);
+    dns_lists::look_up(resolver, address, lists).await
 }
 
 /// Tells the client so until it goes, or has had its time.
 async fn talk(blocked: &Block, time: Duration) {
     let mut connection = stdio::connection();
     if time.is_zero() {
-        let _ = connection.write_all(&blocked.line()).await;
+        let _ = connection.write_all(&reply_line(blocked)).await;
         let _ = connection.flush().await;
         return;
     }
@@ -230,7 +169,7 @@ async fn talk(blocked: &Block, time: Duration) {
                         quit = true;
                         break;
                     }
-                    _ => replies.extend_from_slice(&blocked.line()),
+                    _ => replies.extend_from_slice(&reply_line(blocked)),
                 }
                 line.clear();
             }
@@ -245,13 +184,15 @@ async fn talk(blocked: &Block, time: Duration) {
     let _ = timeout(time, conversation).await;
 }
 
+/// What a blocked client is told.
+fn reply_line(blocked: &Block) -> Vec<u8> {
+    let code = format!("{} ", blocked.code());
+    [code.as_bytes(), &blocked.text, b"\r\n"].concat()
+}
+
 /// The first word of a command line, in lower case.
 fn verb(line: &[u8]) -> Vec<u8> {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let end = memchr::memchr(b' ', line).unwrap_or(line.len());
     line[..end].to_ascii_lowercase()
-}
-
-fn no_resolver() -> LookupError {
-    LookupError::Temporary("no resolver".to_owned())
 }

@@ -130,6 +130,7 @@ fn prepare(arguments: &[OsString]) -> Result<Sending, Trouble> {
     Ok(Sending {
         host: octets(host),
         job: Job {
+            message: 0,
             content: Arc::new(Message::new(message.map_err(|_| RESOURCES)?.into())),
             sender,
             recipients,
@@ -193,11 +194,8 @@ impl Connect for NotedConnect {
             Ok(connected) => connected,
             Err(_) => Err(io::ErrorKind::TimedOut.into()),
         };
-        let timed_out = match &connected {
-            Ok(_) => false,
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => true,
-            Err(_) => return connected,
-        };
+        // Who refuses is there.
+        let timed_out = matches!(&connected, Err(error) if error.kind() == io::ErrorKind::TimedOut);
         if let Ok(file) = TimeoutFile::open(&self.table)
             && let Ok(mut table) = file.read()
         {

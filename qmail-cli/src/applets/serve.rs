@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use clap::{Parser, ValueEnum};
 
 use crate::applet::{Applet, Call, Kind};
-use crate::home::Home;
-use crate::serve::{self, LogFormat, Mailbox, SpoolKind};
+use crate::home::{Home, SpoolKind};
+use crate::serve::{self, LogFormat, Mailbox};
 use crate::{command_line, exit};
 
 pub(crate) const APPLET: Applet = Applet {
@@ -25,7 +25,8 @@ The log goes to standard output, in the lines of qmail-send.
 
 Signals: TERM and INT end it (a second one at once); ALRM tries all deferred mail now; HUP reads the control files again: locals,
 percenthack, virtualdomains, envnoathost, smtproutes, rcpthosts, morercpthosts.cdb, badmailfrom, databytes, relayclients,
-smtpgreeting, timeoutsmtpd, timeoutpop3d, queuelifetime and all that begin with concurrency. What is in users/ counts at once.
+smtpgreeting, timeoutsmtpd, timeoutpop3d, queuelifetime, servercert.pem and all of qmail-control(5) about how SMTP clients
+come in, and all that begin with concurrency. What is in users/ counts at once.
 Everything else needs a restart.
 
 Examples:
@@ -45,9 +46,25 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:2525")]
     smtp: Vec<Listener>,
 
+    /// Take mail of users who log in here, with STARTTLS (control/servercert.pem); may be repeated
+    #[arg(long, value_name = "ADDR:PORT")]
+    submission: Vec<SocketAddr>,
+
+    /// The same, encrypted from the start; may be repeated
+    #[arg(long, value_name = "ADDR:PORT")]
+    smtps: Vec<SocketAddr>,
+
+    /// Take mail by LMTP here; may be repeated
+    #[arg(long, value_name = "ADDR:PORT")]
+    lmtp: Vec<SocketAddr>,
+
     /// Give mail out by POP3 here; may be repeated; `none` for nowhere
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:2110")]
     pop3: Vec<Listener>,
+
+    /// The same, encrypted from the start (control/servercert.pem); may be repeated
+    #[arg(long, value_name = "ADDR:PORT")]
+    pop3s: Vec<SocketAddr>,
 
     /// Accept and queue mail only
     #[arg(long)]
@@ -58,13 +75,14 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "USER=MAILDIR", value_parser = mailbox)]
     mailbox: Vec<Mailbox>,
 
-    /// Let every local user log in with any password. For tests: only with POP3 on loopback addresses
+    /// Let every local user log in with any password. For tests: only if all listeners are on loopback addresses
     #[arg(long)]
     any_password: bool,
 
-    /// Where queued mail is kept: in qmail's directories, or in memory, which loses it at the end of the process
-    #[arg(long, value_enum, default_value_t = SpoolOption::Split)]
-    spool: SpoolOption,
+    /// Where queued mail is kept: in a journal, in qmail's directories, or in memory, which loses it at the end of the process
+    /// [default: where it is; a new home has a journal]
+    #[arg(long, value_enum)]
+    spool: Option<SpoolOption>,
 
     /// Form of the log: lines of qmail-send, or one JSON object a line
     #[arg(long, value_enum, default_value_t = LogOption::Classic)]
@@ -92,6 +110,7 @@ impl std::str::FromStr for Listener {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum SpoolOption {
+    Journal,
     Split,
     Memory,
 }
@@ -129,22 +148,38 @@ fn lower(arguments: Arguments) -> Result<serve::Options, &'static str> {
             "--pop3 none cannot stand beside another --pop3",
         )?,
     );
-    if arguments.any_password && !pop3.iter().all(|address| address.ip().is_loopback()) {
+    let listeners = [
+        &smtp,
+        &arguments.submission,
+        &arguments.smtps,
+        &arguments.lmtp,
+        &pop3,
+        &arguments.pop3s,
+    ];
+    let all_loopback = listeners
+        .iter()
+        .all(|addresses| addresses.iter().all(|address| address.ip().is_loopback()));
+    if arguments.any_password && !all_loopback {
         return Err(
-            "--any-password would open every mailbox to the network; bind --pop3 to a loopback address such as 127.0.0.1:2110",
+            "--any-password would open every mailbox, and relaying, to the network; listen on loopback addresses only, such as 127.0.0.1:2110",
         );
     }
     Ok(serve::Options {
         home: Home::choose(arguments.home, Some("qmail-home")),
         smtp,
+        submission: arguments.submission,
+        submissions: arguments.smtps,
+        lmtp: arguments.lmtp,
         pop3,
+        pop3s: arguments.pop3s,
         deliver: !arguments.no_deliver,
         mailboxes: arguments.mailbox,
         any_password: arguments.any_password,
-        spool: match arguments.spool {
+        spool: arguments.spool.map(|spool| match spool {
+            SpoolOption::Journal => SpoolKind::Journal,
             SpoolOption::Split => SpoolKind::Split,
             SpoolOption::Memory => SpoolKind::Memory,
-        },
+        }),
         log_format: match arguments.log_format {
             LogOption::Classic => LogFormat::Classic,
             LogOption::Json => LogFormat::Json,
@@ -226,6 +261,7 @@ mod tests {
         assert!(parse(&["--any-password", "--pop3", "[::1]:110"]).is_ok());
         assert!(parse(&["--any-password", "--pop3", "none"]).is_ok());
         assert!(parse(&["--any-password", "--pop3", "0.0.0.0:110"]).is_err());
+        assert!(parse(&["--any-password", "--submission", "0.0.0.0:587"]).is_err());
     }
 
     #[test]

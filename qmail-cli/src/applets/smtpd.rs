@@ -13,10 +13,11 @@ use qmail_smtp::server::{
 };
 
 use crate::applet::{Applet, Call, Kind};
-use crate::home::{Home, ReceiverControls};
+use crate::home::{Home, ReceiverControls, server_tls};
 use crate::policy::{Policy, Relaying, own_addresses};
 use crate::queue_program::QueueProgram;
 use crate::serve::smtp_config;
+use crate::tls::{ServerTls, Stream};
 use crate::ucspi::{self, Connection};
 use crate::{exit, stdio};
 
@@ -46,21 +47,30 @@ fn run(_call: &Call) -> ExitCode {
             return refuse("unable to read controls");
         }
     };
+    let tls = match server_tls(&home) {
+        Ok(tls) => tls,
+        Err(error) => {
+            let _ = exit::fatal("qmail-smtpd", &error, exit::TEMPORARY);
+            return refuse("unable to read controls");
+        }
+    };
     for warning in &controls.warnings {
         exit::warn("qmail-smtpd", warning);
     }
     let Ok(addresses) = own_addresses() else {
         return refuse("unable to figure out my IP addresses");
     };
-    let config = Arc::new(config(&controls));
+    let mut config = config(&controls);
+    config.extensions.starttls = tls.is_some();
+    let config = Arc::new(config);
     let policy = Policy::new(&controls.smtp, controls.tables, addresses);
     let connection = Connection::from_environment();
     let owner = Owner {
         relaying: ucspi::relaying(&policy, &connection),
         policy,
         connection,
+        tls,
         helo: None,
-        extended: false,
         sender: ReversePath::Null,
         message: None,
     };
@@ -97,13 +107,23 @@ fn config(controls: &ReceiverControls) -> Config {
 /// Serves the client to the end, and says how it ended.
 async fn converse(mut owner: Owner, config: Arc<Config>) -> io::Result<Option<CloseReason>> {
     let session = Session::new(config, Instant::now());
-    let mut pump = Pump::new(session, stdio::connection(), Instant::now);
+    let stream = Stream::Clear(stdio::connection());
+    let mut pump = Pump::new(session, stream, Instant::now);
     let mut ended = None;
     while let Some(event) = pump.next_event().await? {
-        if let Event::Closed { reason } = event {
-            ended = Some(reason);
-        } else {
-            owner.settle(pump.machine(), event);
+        match event {
+            Event::Closed { reason } => ended = Some(reason),
+            Event::StartTls => {
+                let Some(tls) = &owner.tls else {
+                    return Err(io::ErrorKind::Unsupported.into());
+                };
+                let (mut session, stream) = pump.into_parts();
+                let stream = stream.encrypted(tls).await?;
+                session.tls_started();
+                owner.helo = None;
+                pump = Pump::new(session, stream, Instant::now);
+            }
+            event => owner.settle(pump.machine(), event),
         }
     }
     Ok(ended)
@@ -113,8 +133,9 @@ struct Owner {
     policy: Policy,
     relaying: Relaying,
     connection: Connection,
+    /// Of control/servercert.pem: with it STARTTLS is offered.
+    tls: Option<ServerTls>,
     helo: Option<Bytes>,
-    extended: bool,
     sender: ReversePath,
     /// There from a yes to DATA to the answer to its end.
     message: Option<Message>,
@@ -131,10 +152,7 @@ impl Owner {
     /// Calls of the queue program block: there is nobody else to serve.
     fn settle(&mut self, session: &mut Session, event: Event) {
         match event {
-            Event::Greeted { name, extended } => {
-                self.helo = Some(name);
-                self.extended = extended;
-            }
+            Event::Greeted { name, .. } => self.helo = Some(name),
             Event::Mail {
                 question, sender, ..
             } => {
@@ -155,7 +173,7 @@ impl Owner {
             Event::Data { question, envelope } => {
                 let (message, verdict) = match QueueProgram::start() {
                     Ok(mut program) => {
-                        program.write(&self.received());
+                        program.write(&self.received(session));
                         let message = Message::Open(Box::new(program), envelope);
                         (Some(message), Verdict::Accept)
                     }
@@ -207,8 +225,13 @@ impl Owner {
         }
     }
 
-    fn received(&self) -> Vec<u8> {
-        let protocol = if self.extended { "ESMTP" } else { "SMTP" };
+    /// Every protocol in clear is SMTP there, as qmail-smtpd always wrote; that a connection is encrypted is worth telling.
+    fn received(&self, session: &Session) -> Vec<u8> {
+        let protocol = if session.is_encrypted() {
+            session.protocol()
+        } else {
+            "SMTP"
+        };
         self.connection.received(self.helo.as_deref(), protocol)
     }
 }

@@ -1,6 +1,6 @@
 //! Small filters over a header: `iftocc`, `822field`, `822header`, `822date`, `822received` (mess822).
 
-use std::io::{self, Write as _};
+use std::io::{self, BufReader, Write as _};
 use std::process::ExitCode;
 
 use qmail_core::header::date::write_mbox_date;
@@ -48,16 +48,16 @@ pub(crate) const RECEIVED: Applet = Applet {
 
 /// Reads the header on standard input.
 fn read(name: &str, mut take: impl FnMut(&Field<'_>)) -> Result<Input, ExitCode> {
-    let mut input = LastOctet {
+    let mut input = BufReader::new(LastOctet {
         input: io::stdin().lock(),
         last: b'\n',
-    };
+    });
     let result = read_header(&mut input, Splitter::new(HEADER_OCTETS_MAX), |field| {
         take(field);
         Ok::<(), std::convert::Infallible>(())
     });
     match result {
-        Ok((HeaderEnd::EndOfInput, _)) if input.last != b'\n' => Ok(Input::EndsInLine),
+        Ok((HeaderEnd::EndOfInput, _)) if input.get_ref().last != b'\n' => Ok(Input::EndsInLine),
         Ok(_) => Ok(Input::Whole),
         Err(HeaderError::Read(error)) => Err(exit::fatal(
             name,

@@ -9,10 +9,15 @@
 //! | concurrencypop3 | number, 2000 | most POP3 sessions at a time |
 //! | concurrencyperip | number, 100 | most sessions of one service from one address; relay clients and loopback aside |
 //! | concurrencydestination | number, 10 | most remote deliveries at a time to one destination; with less than concurrencyremote, a slow host cannot hold them all |
+//! | bounceformat | line, qsbmf | what bounces look like: `qsbmf`, as qmail writes them, or `dsn`, reports as in RFC 3464 |
+//! | bouncemaxbytes | number, 0 | most bytes of a message that its bounce carries; 0 is no limit |
 //! | remotetls | `off`, `opportunistic`, `required` or `verified`; `opportunistic` | TLS to other hosts, see `TlsPolicy` |
+//! | checkpassword | line, none | program and arguments that check names and passwords in place of users/passwords |
 //! | timeoutpop3d | number, 1200 | seconds that a POP3 client may be idle |
 //! | loghash | number, 0 | 1 logs the SHA-256 of each message that comes in |
 //! | queueextra | list, none | addresses that get every message besides its own recipients |
+//!
+//! Those about how SMTP clients come in stand in [`entrance`](super::entrance).
 //!
 //! A file that cannot be read, or says what cannot be, stops the start.
 
@@ -21,14 +26,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use qmail_core::Address;
-use qmail_core::control::Set;
+use qmail_core::bounce::Form;
+use qmail_core::control::{Map, Set};
 use qmail_core::route::{BadMailFrom, RcptHosts, SmtpRoutes, Tables};
 
 use qmail_deliver::TlsPolicy;
 
 use super::Home;
 use super::directory::{ControlError, Directory};
+use super::entrance::EntranceControls;
 use super::extra::extra_recipients;
+use crate::checkpassword::Checker;
 use crate::serve::Networks;
 
 /// Most parallel deliveries or sessions that a control file can ask for.
@@ -51,12 +59,16 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(60);
 pub(crate) struct Controls {
     /// SMTP in.
     pub(crate) smtp: SmtpControls,
+    /// How SMTP clients come in.
+    pub(crate) entrance: EntranceControls,
     /// POP3.
     pub(crate) pop3: Pop3Controls,
     /// The queue.
     pub(crate) queue: QueueControls,
     /// SMTP out.
     pub(crate) remote: RemoteControls,
+    /// checkpassword.
+    pub(crate) checkpassword: Option<Checker>,
     /// What is strange and can be lived with: for the log.
     pub(crate) warnings: Vec<String>,
 }
@@ -116,6 +128,10 @@ pub(crate) struct QueueControls {
     pub(crate) bounce_from: Bytes,
     /// bouncehost.
     pub(crate) bounce_host: Bytes,
+    /// bounceformat.
+    pub(crate) bounce_form: Form,
+    /// bouncemaxbytes; `None` is no limit.
+    pub(crate) bounce_message_octets_max: Option<u64>,
     /// doublebounceto.
     pub(crate) double_bounce_to: Bytes,
     /// doublebouncehost.
@@ -149,11 +165,9 @@ impl Controls {
     /// The first file that cannot be read, or says what cannot be.
     pub(crate) fn read(home: &Home) -> Result<Self, ControlError> {
         let mut reader = Reader::new(Directory::new(&home.control()))?;
-        let tables = reader.tables()?;
-        if reader.directory.file("locals")?.is_none() {
-            reader.named("locals")?;
-        }
+        let queue = QueueControls::read_from(home, &mut reader)?;
         let smtp = SmtpControls::read(&mut reader)?;
+        let entrance = EntranceControls::read(&mut reader.directory)?;
         let per_address = smtp.sessions_per_address_max;
         let pop3 = Pop3Controls {
             hostname: reader.called("me")?,
@@ -164,36 +178,94 @@ impl Controls {
             sessions_max: reader.directory.count("concurrencypop3", 2000)?,
             sessions_per_address_max: per_address,
         };
-        let queue = QueueControls {
-            tables: Arc::new(tables),
-            lifetime: reader
-                .directory
-                .integer("queuelifetime")?
-                .map_or(LIFETIME, Duration::from_secs),
-            local_max: reader.directory.count("concurrencylocal", 10)?,
-            remote_max: reader.directory.count("concurrencyremote", 20)?,
-            destination_max: reader.directory.count("concurrencydestination", 10)?.max(1),
-            bounce_from: reader
-                .directory
-                .line("bouncefrom")?
-                .unwrap_or_else(|| Bytes::from_static(b"MAILER-DAEMON")),
-            bounce_host: reader.called("bouncehost")?,
-            double_bounce_to: reader
-                .directory
-                .line("doublebounceto")?
-                .unwrap_or_else(|| Bytes::from_static(b"postmaster")),
-            double_bounce_host: reader.called("doublebouncehost")?,
-            log_hashes: reader.directory.integer("loghash")?.unwrap_or(0) > 0,
-            extra_recipients: extra_recipients(home)?,
-        };
         let remote = RemoteControls::read_from(&mut reader)?;
         Ok(Self {
             smtp,
+            entrance,
             pop3,
             queue,
             remote,
+            checkpassword: reader
+                .directory
+                .line("checkpassword")?
+                .and_then(|line| Checker::parse(&String::from_utf8_lossy(&line))),
             warnings: reader.directory.warnings,
         })
+    }
+}
+
+impl QueueControls {
+    fn read_from(home: &Home, reader: &mut Reader) -> Result<Self, ControlError> {
+        let tables = reader.tables()?;
+        if reader.directory.file("locals")?.is_none() {
+            reader.named("locals")?;
+        }
+        let directory = &mut reader.directory;
+        let lifetime = directory.integer("queuelifetime")?;
+        let local_max = directory.count("concurrencylocal", 10)?;
+        let remote_max = directory.count("concurrencyremote", 20)?;
+        let destination_max = directory.count("concurrencydestination", 10)?.max(1);
+        let bounce_from = directory.line("bouncefrom")?;
+        let bounce_form = bounce_form(directory)?;
+        let log_hashes = directory.integer("loghash")?;
+        let bounce_message_octets_max = directory.integer("bouncemaxbytes")?;
+        let double_bounce_to = directory.line("doublebounceto")?;
+        Ok(Self {
+            tables: Arc::new(tables),
+            lifetime: lifetime.map_or(LIFETIME, Duration::from_secs),
+            local_max,
+            remote_max,
+            destination_max,
+            bounce_from: bounce_from.unwrap_or_else(|| Bytes::from_static(b"MAILER-DAEMON")),
+            bounce_host: reader.called("bouncehost")?,
+            bounce_form,
+            bounce_message_octets_max: bounce_message_octets_max.filter(|&octets| octets > 0),
+            double_bounce_to: double_bounce_to.unwrap_or_else(|| Bytes::from_static(b"postmaster")),
+            double_bounce_host: reader.called("doublebouncehost")?,
+            log_hashes: log_hashes.is_some_and(|on| on > 0),
+            extra_recipients: extra_recipients(home)?,
+        })
+    }
+}
+
+/// What qmail-send needs, read as it reads them: a number is its leading digits, or the default.
+pub(crate) struct SendControls {
+    pub(crate) queue: QueueControls,
+    /// What is strange and can be lived with: for the log.
+    pub(crate) warnings: Vec<String>,
+    /// As it was at the start: it is not read again.
+    me: Option<Bytes>,
+}
+
+impl SendControls {
+    /// Reads them at the start.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be read, or neither locals nor `me`.
+    pub(crate) fn read(home: &Home) -> Result<Self, ControlError> {
+        let mut reader = Reader::new(Directory::lenient(&home.control()))?;
+        Ok(Self {
+            queue: QueueControls::read_from(home, &mut reader)?,
+            warnings: reader.directory.warnings,
+            me: reader.me,
+        })
+    }
+
+    /// Reads locals and virtualdomains again, and nothing else; the rest of the tables stays as it was.
+    ///
+    /// # Errors
+    ///
+    /// The name of the file that cannot be read.
+    pub(crate) fn reread(&self, home: &Home) -> Result<Tables, &'static str> {
+        let mut reader = Reader {
+            directory: Directory::lenient(&home.control()),
+            me: self.me.clone(),
+        };
+        let mut tables = self.queue.tables.as_ref().clone();
+        tables.locals = reader.locals().map_err(|_| "locals")?;
+        tables.virtual_domains = reader.virtual_domains().map_err(|_| "virtualdomains")?;
+        Ok(tables)
     }
 }
 
@@ -322,15 +394,22 @@ impl Reader {
     /// What is delivered here. Without locals and `me` no domain is local.
     fn tables(&mut self) -> Result<Tables, ControlError> {
         let mut tables = Tables::new(self.called("envnoathost")?);
-        tables.locals = match self.directory.file("locals")? {
-            Some(file) => Set::parse(&file),
-            None => self.me.clone().into_iter().collect(),
-        };
+        tables.locals = self.locals()?;
         let directory = &mut self.directory;
         tables.percent_hack = directory.parsed("percenthack", |file, _| Set::parse(file))?;
-        tables.virtual_domains =
-            directory.parsed("virtualdomains", qmail_core::control::Map::parse)?;
+        tables.virtual_domains = self.virtual_domains()?;
         Ok(tables)
+    }
+
+    fn locals(&self) -> Result<Set, ControlError> {
+        Ok(match self.directory.file("locals")? {
+            Some(file) => Set::parse(&file),
+            None => self.me.clone().into_iter().collect(),
+        })
+    }
+
+    fn virtual_domains(&mut self) -> Result<Map<Bytes>, ControlError> {
+        self.directory.parsed("virtualdomains", Map::parse)
     }
 }
 
@@ -341,10 +420,35 @@ impl Directory {
         Ok(usize::try_from(count.min(CONCURRENCY_MAX)).unwrap_or(usize::MAX))
     }
 
+    /// Whether: 0 or 1.
+    pub(super) fn flag(&mut self, name: &str) -> Result<bool, ControlError> {
+        match self.integer(name)? {
+            None | Some(0) => Ok(false),
+            Some(1) => Ok(true),
+            Some(value) => Err(ControlError::Bad {
+                path: self.path(name),
+                value: value.to_string(),
+                remedy: "write 1 for yes, or 0 for no",
+            }),
+        }
+    }
+
     /// How long to wait.
-    fn seconds(&mut self, name: &str) -> Result<Option<Duration>, ControlError> {
+    pub(super) fn seconds(&mut self, name: &str) -> Result<Option<Duration>, ControlError> {
         let seconds = self.integer(name)?;
         Ok(seconds.map(|seconds| Duration::from_secs(seconds.clamp(1, TIMEOUT_MAX))))
+    }
+}
+
+fn bounce_form(directory: &Directory) -> Result<Form, ControlError> {
+    match directory.line("bounceformat")?.as_deref() {
+        None | Some(b"qsbmf") => Ok(Form::Qsbmf),
+        Some(b"dsn") => Ok(Form::DeliveryStatus),
+        Some(other) => Err(ControlError::Bad {
+            path: directory.path("bounceformat"),
+            value: qmail_core::Escaped(other).to_string(),
+            remedy: "no form of a bounce; write qsbmf or dsn",
+        }),
     }
 }
 
@@ -366,7 +470,7 @@ fn tls_policy(directory: &Directory) -> Result<TlsPolicy, ControlError> {
     }
 }
 
-fn networks(directory: &Directory, name: &str) -> Result<Networks, ControlError> {
+pub(super) fn networks(directory: &Directory, name: &str) -> Result<Networks, ControlError> {
     let file = directory.file(name)?.unwrap_or_default();
     let lines = qmail_core::control::list(&file).map(|line| line.octets);
     Networks::parse(lines).map_err(|line| ControlError::Bad {

@@ -110,7 +110,8 @@ pub(crate) fn create_users(home: &Home) -> Result<Option<FirstUser>, CreateError
     let path = new.join("passwords");
     let secret = passwords::new_secret()
         .and_then(|secret| {
-            passwords::create(&path, &passwords::line(&name, &secret)?)?;
+            let line = passwords::line(&name, secret.as_bytes())?;
+            passwords::create(&path, line.as_bytes())?;
             Ok(secret)
         })
         .map_err(|source| CreateError { path, source })?;

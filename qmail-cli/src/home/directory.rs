@@ -83,7 +83,7 @@ impl Directory {
     }
 
     /// The whole file, whatever it holds.
-    fn octets(&self, name: &str) -> Result<Option<Vec<u8>>, ControlError> {
+    pub(super) fn octets(&self, name: &str) -> Result<Option<Vec<u8>>, ControlError> {
         let path = self.path(name);
         let mut octets = Vec::new();
         let read = File::open(&path)
@@ -120,7 +120,10 @@ impl Directory {
             .iter()
             .take_while(|octet| octet.is_ascii_digit())
             .count();
-        let glued = !matches!(file.get(digits), None | Some(b' ' | b'\t' | b'\r' | b'\n'));
+        // A unit or the rest of a number, not the start of a remark.
+        let glued = file
+            .get(digits)
+            .is_some_and(|octet| octet.is_ascii_alphanumeric() || b".,'_+-".contains(octet));
         match (value, warnings.pop()) {
             (Some(value), None) => Ok(Some(value)),
             (Some(value), Some(warning)) if !glued => {

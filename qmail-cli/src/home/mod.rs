@@ -4,7 +4,9 @@ mod catalog;
 mod controls;
 mod create;
 mod directory;
+mod entrance;
 mod extra;
+mod spool_kind;
 
 use std::path::{Path, PathBuf};
 
@@ -14,11 +16,14 @@ pub(crate) use catalog::{
     CLASSIC as CLASSIC_CONTROLS, ControlFile, ControlKind, Fallback, OWN as OWN_CONTROLS,
 };
 pub(crate) use controls::{
-    Controls, Pop3Controls, QueueControls, ReceiverControls, RemoteControls, SmtpControls,
+    Controls, Pop3Controls, QueueControls, ReceiverControls, RemoteControls, SendControls,
+    SmtpControls,
 };
 pub(crate) use create::{CreateError, FirstUser, create_controls, create_users};
 pub(crate) use directory::ControlError;
+pub(crate) use entrance::{EntranceControls, server_tls};
 pub(crate) use extra::extra_recipients;
+pub(crate) use spool_kind::SpoolKind;
 
 /// Where a home is when nobody says otherwise.
 const DEFAULT: &str = "/var/qmail";
@@ -83,5 +88,10 @@ impl Home {
 
     pub(crate) fn queue(&self) -> PathBuf {
         self.path.join("queue")
+    }
+
+    /// The journal, where the queue is one.
+    pub(crate) fn journal(&self) -> PathBuf {
+        self.queue().join("journal")
     }
 }

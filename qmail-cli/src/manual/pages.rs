@@ -14,6 +14,7 @@ pub(crate) const COMMANDS: &[(&str, Describe)] = &[
     ("doctor", applets::doctor::Arguments::command),
     ("install", applets::install::Arguments::command),
     ("manual", applets::manual::Arguments::command),
+    ("passwd", applets::passwd::Arguments::command),
     ("queue", applets::queue::Arguments::command),
     ("serve", applets::serve::Arguments::command),
 ];

@@ -1,14 +1,17 @@
 //! Who may read which mail: passwords and maildrops for POP3, over the same users that mail is delivered to.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use qmail_core::sasl::Verifier;
 use qmail_core::{Account, Address, Credentials, LoginError, PasswordChecker};
 use qmail_deliver::{User, UserDirectory};
 use tokio::sync::Semaphore;
 
+use crate::checkpassword::Checker;
 use crate::passwords::PasswordFile;
 use crate::serve::Settings;
 
@@ -21,23 +24,37 @@ pub(crate) const MAILDIR: &str = "Maildir";
 pub(crate) struct Accounts {
     users: Arc<dyn UserDirectory>,
     settings: Arc<Settings>,
-    passwords: Option<Arc<PasswordFile>>,
+    passwords: Passwords,
+    /// What the verifiers of names that do not exist are made of.
+    decoys: [u8; 32],
     /// Each check takes a processor for a while, and memory: no more at once than there are processors.
     checks: Semaphore,
 }
 
+/// Where passwords are checked.
+pub(crate) enum Passwords {
+    /// Any password of a user is taken.
+    Any,
+    /// users/passwords.
+    File(Arc<PasswordFile>),
+    /// A program that also says where the mail is: control/checkpassword.
+    Program(Checker),
+}
+
 impl Accounts {
-    /// Without `passwords`, any password of a user is taken.
+    /// `decoys` is a random key.
     pub(crate) fn new(
         users: Arc<dyn UserDirectory>,
         settings: Arc<Settings>,
-        passwords: Option<Arc<PasswordFile>>,
+        passwords: Passwords,
+        decoys: [u8; 32],
     ) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             users,
             settings,
             passwords,
+            decoys,
             checks: Semaphore::new(processors),
         }
     }
@@ -50,23 +67,56 @@ impl PasswordChecker for Accounts {
             // A digest cannot be checked against a hash.
             return Err(LoginError::Refused);
         };
+        let file = match &self.passwords {
+            Passwords::Program(program) => {
+                let _permit = self.checks.acquire().await.map_err(unavailable)?;
+                return program.check(credentials).await;
+            }
+            Passwords::Any => None,
+            Passwords::File(file) => Some(file),
+        };
         let name = self.local_part(name).ok_or(LoginError::Refused)?;
-        if let Some(passwords) = &self.passwords {
+        if let Some(file) = file {
             let _permit = self.checks.acquire().await.map_err(unavailable)?;
-            let (passwords, name, secret) = (Arc::clone(passwords), name.clone(), secret.clone());
-            let right =
-                tokio::task::spawn_blocking(move || passwords.verify(&name, secret.reveal()))
-                    .await
-                    .map_err(unavailable)?
-                    .map_err(|error| unavailable(format_args!("users/passwords: {error}")))?;
+            let (file, name, secret) = (Arc::clone(file), name.clone(), secret.clone());
+            let right = tokio::task::spawn_blocking(move || file.verify(&name, secret.reveal()))
+                .await
+                .map_err(unavailable)?
+                .map_err(|error| unreadable(&error))?;
             if !right {
                 return Err(LoginError::Refused);
             }
         }
-        let user = self.user(&name).await?.ok_or(LoginError::Refused)?;
-        let mut account = Account::new(name);
-        account.home = Some(maildir(&user));
-        Ok(account)
+        self.account(name).await
+    }
+
+    /// Whether anybody can log in so now: it is of no use to offer it otherwise.
+    fn can_scram(&self) -> bool {
+        match &self.passwords {
+            Passwords::File(file) => file.has_verifiers().unwrap_or(false),
+            Passwords::Any | Passwords::Program(_) => false,
+        }
+    }
+
+    async fn verifier(&self, name: &Bytes) -> Result<(Account, Verifier), LoginError> {
+        let Passwords::File(file) = &self.passwords else {
+            return Err(LoginError::Refused);
+        };
+        let local_part = self.local_part(name);
+        let found = match &local_part {
+            Some(local_part) => file
+                .verifier(local_part)
+                .map_err(|error| unreadable(&error))?,
+            None => None,
+        };
+        match (found, local_part) {
+            (Some(verifier), Some(local_part)) => Ok((self.account(local_part).await?, verifier)),
+            // Nobody can tell it from one who has a password.
+            _ => Ok((
+                Account::new(name.clone()),
+                Verifier::decoy(name, &self.decoys),
+            )),
+        }
     }
 }
 
@@ -86,6 +136,14 @@ impl Accounts {
         }
     }
 
+    /// Whose mail a local part is.
+    async fn account(&self, name: Bytes) -> Result<Account, LoginError> {
+        let user = self.user(&name).await?.ok_or(LoginError::Refused)?;
+        let mut account = Account::new(name);
+        account.home = Some(maildir(&user));
+        Ok(account)
+    }
+
     async fn user(&self, name: &[u8]) -> Result<Option<User>, LoginError> {
         let mut address = name.to_vec();
         address.extend_from_slice(b"@localhost");
@@ -100,6 +158,10 @@ impl Accounts {
 fn maildir(user: &User) -> PathBuf {
     user.home
         .join(user.maildir.as_deref().unwrap_or(MAILDIR.as_ref()))
+}
+
+fn unreadable(error: &io::Error) -> LoginError {
+    unavailable(format_args!("users/passwords: {error}"))
 }
 
 fn unavailable(reason: impl std::fmt::Display) -> LoginError {

@@ -6,32 +6,29 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use async_trait::async_trait;
-use qmail_core::{Address, Draft, Escaped, Origin, Submit, SubmitError};
+use qmail_core::{Draft, Escaped, Origin, Submit, SubmitError};
 use qmail_deliver::{
     HickoryResolver, LocalAgent, LocalDelivery, Maildirs, Programs, RemoteConfig, RemoteDelivery,
     TcpConnect, UserDirectory,
 };
 use qmail_queue::split::Trigger;
 use qmail_queue::{
-    Engine, Intake, MemorySpool, Parts, Queue, SplitSpool, Spool, SystemClock, Workers,
+    Engine, Intake, JournalSpool, MemorySpool, Parts, Queue, SplitSpool, Spool, SystemClock,
+    Workers,
 };
 use qmail_smtp::client::Timeouts;
 use rand::TryRng as _;
 use rand::rngs::SysRng;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
 
-use super::report::Reporter;
-use super::settings::limits;
-use super::{Options, SpoolKind, StartError};
-use crate::home::Controls;
+use super::{Options, StartError};
+use crate::home::{Controls, SpoolKind};
 use crate::policy::own_addresses;
+use crate::queue_config::{self, watch};
+use crate::report::Reporter;
 
 /// Threads that work on the queue's files: they wait for the disk more than they compute.
 const DISK_THREADS: usize = 16;
-
-/// How often the queue is looked through for messages whose bringer could not pull the trigger (qmail-send's 1500 seconds).
-const LOOK_EVERY: Duration = Duration::from_secs(1500);
 
 /// What is kept of the output of a program that mail is delivered to, as qmail-lspawn keeps it.
 const REPORT_OCTETS_MAX: usize = 3000;
@@ -62,7 +59,12 @@ impl Mailer {
         reporter: &Reporter,
     ) -> Result<Self, StartError> {
         let queue = options.home.queue();
-        let (spool, trigger): (Arc<dyn Spool>, _) = match options.spool {
+        let (spool, trigger): (Arc<dyn Spool>, _) = match options.spool_kind()? {
+            SpoolKind::Journal => {
+                let workers = Workers::threads(DISK_THREADS)?;
+                let journal = options.home.journal();
+                (Arc::new(JournalSpool::open(journal, workers)?), None)
+            }
             SpoolKind::Split => {
                 let workers = Workers::threads(DISK_THREADS)?;
                 (
@@ -100,12 +102,16 @@ impl Mailer {
             Arc::new(remote.clone()),
         );
         parts.log = Arc::new(reporter.clone());
-        let (engine, queue) = Engine::new(parts, engine_config(controls, pid, uid)?);
+        let config = queue_config::config(&controls.queue, random()?).map_err(|source| {
+            let value = Escaped(&controls.queue.double_bounce_host).to_string();
+            StartError::Host { value, source }
+        })?;
+        let (engine, queue) = Engine::new(parts, config);
         forwards.0.get_or_init(|| queue.clone());
         Ok(Self {
             submit: Arc::new(queue.clone()),
             running: Some(Running {
-                watcher: trigger.map(|trigger| tokio::spawn(watch(trigger, queue.clone()))),
+                watcher: trigger.map(|trigger| tokio::spawn(watch(Some(trigger), queue.clone()))),
                 queue,
                 engine: tokio::spawn(engine.run()),
                 remote,
@@ -132,7 +138,9 @@ impl Mailer {
             running
                 .queue
                 .set_routes(controls.queue.tables.as_ref().clone());
-            running.queue.set_limits(limits(&controls.queue));
+            running
+                .queue
+                .set_limits(queue_config::limits(&controls.queue));
         }
     }
 
@@ -174,42 +182,6 @@ impl Submit for LateSubmit {
     }
 }
 
-/// Has the queue look for messages that other programs have put into it.
-async fn watch(trigger: Trigger, queue: Queue) {
-    loop {
-        let _ = timeout(LOOK_EVERY, trigger.pulled()).await;
-        queue.look();
-    }
-}
-
-fn engine_config(
-    controls: &Controls,
-    pid: u32,
-    uid: u32,
-) -> Result<qmail_queue::Config, StartError> {
-    let queue = &controls.queue;
-    let host = |value: &[u8]| {
-        let value = String::from_utf8_lossy(value).into_owned();
-        move |source| StartError::Host { value, source }
-    };
-    let mut config = qmail_queue::Config::new(controls.pop3.hostname.clone())
-        .map_err(host(&controls.pop3.hostname))?;
-    config.limits = limits(queue);
-    config.bounce_from = queue.bounce_from.clone();
-    config.bounce_host = queue.bounce_host.clone();
-    config.double_bounce_to = if queue.double_bounce_to.is_empty() {
-        None
-    } else {
-        let address = [&queue.double_bounce_to[..], b"@", &queue.double_bounce_host].concat();
-        Some(Address::new(address).map_err(host(&queue.double_bounce_host))?)
-    };
-    config.pid = pid;
-    config.uid = uid;
-    config.log_hashes = queue.log_hashes;
-    config.extra_recipients = queue.extra_recipients.clone();
-    Ok(config)
-}
-
 /// Sending by SMTP, as the control files say.
 fn remote_delivery(controls: &Controls) -> Result<RemoteDelivery, StartError> {
     let remote = &controls.remote;
@@ -231,6 +203,10 @@ fn remote_delivery(controls: &Controls) -> Result<RemoteDelivery, StartError> {
         Arc::new(resolver),
         Arc::new(TcpConnect),
         Instant::now,
-        SysRng.try_next_u64().map_err(io::Error::other)?,
+        random()?,
     ))
+}
+
+fn random() -> io::Result<u64> {
+    SysRng.try_next_u64().map_err(io::Error::other)
 }

@@ -4,25 +4,30 @@
 //! exchanged as a whole when the control files are read again, and in the queue. A session that fails takes nobody with it.
 
 mod accounts;
+mod entrance;
 mod gate;
 mod listen;
 mod mailer;
 mod networks;
 mod pop3;
-mod report;
 mod settings;
 mod smtp;
 mod start;
 mod submission;
 mod system;
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use crate::home::Home;
+use qmail_core::sasl;
+use rand::TryRng as _;
+use rand::rngs::SysRng;
 
+use crate::home::{Home, SpoolKind};
+
+pub(crate) use crate::report::LogFormat;
 pub(crate) use networks::Networks;
-pub(crate) use report::LogFormat;
 pub(crate) use settings::{Settings, smtp_config};
 pub(crate) use start::{StartError, run};
 
@@ -32,16 +37,67 @@ pub(crate) struct Options {
     pub(crate) home: Home,
     /// Where to take mail; may be empty.
     pub(crate) smtp: Vec<SocketAddr>,
+    /// Where to take mail of users who log in; may be empty.
+    pub(crate) submission: Vec<SocketAddr>,
+    /// The same, encrypted from the start; may be empty.
+    pub(crate) submissions: Vec<SocketAddr>,
+    /// Where to take mail by LMTP; may be empty.
+    pub(crate) lmtp: Vec<SocketAddr>,
     /// Where to give mail out; may be empty.
     pub(crate) pop3: Vec<SocketAddr>,
+    /// The same, encrypted from the start; may be empty.
+    pub(crate) pop3s: Vec<SocketAddr>,
     /// Whether queued mail is delivered.
     pub(crate) deliver: bool,
     /// Users beside those of the home.
     pub(crate) mailboxes: Vec<Mailbox>,
     /// Whether any password opens every mailbox.
     pub(crate) any_password: bool,
-    pub(crate) spool: SpoolKind,
+    /// Where queued mail is kept; `None` for where it is, in a new home in a journal.
+    pub(crate) spool: Option<SpoolKind>,
     pub(crate) log_format: LogFormat,
+}
+
+impl Options {
+    /// Where queued mail is kept: where it was asked for, where it is, in a new home in a journal.
+    ///
+    /// # Errors
+    ///
+    /// It is kept elsewhere than it was asked for.
+    fn spool_kind(&self) -> Result<SpoolKind, StartError> {
+        let queue = self.home.queue();
+        match (self.spool, SpoolKind::of(&queue)) {
+            (Some(SpoolKind::Memory), _) => Ok(SpoolKind::Memory),
+            (Some(wanted), Some(there)) if wanted != there => Err(StartError::OtherSpool {
+                path: queue,
+                there: there.name(),
+                wanted: wanted.name(),
+            }),
+            (wanted, there) => Ok(wanted.or(there).unwrap_or(SpoolKind::Journal)),
+        }
+    }
+
+    /// The listeners of one kind.
+    fn addresses(&self, door: smtp::Door) -> &[SocketAddr] {
+        match door {
+            smtp::Door::Mx => &self.smtp,
+            smtp::Door::Submission => &self.submission,
+            smtp::Door::Submissions => &self.submissions,
+            smtp::Door::Lmtp => &self.lmtp,
+        }
+    }
+}
+
+/// Random octets in a nonce.
+const NONCE_OCTETS: usize = 16;
+
+/// A nonce for the logins of one session, that nobody can guess.
+fn nonce() -> io::Result<String> {
+    let mut random = [0; NONCE_OCTETS];
+    SysRng
+        .try_fill_bytes(&mut random)
+        .map_err(io::Error::other)?;
+    Ok(sasl::encode(&random))
 }
 
 /// A user that an option names.
@@ -51,13 +107,4 @@ pub(crate) struct Mailbox {
     pub(crate) user: String,
     /// Complete path of the Maildir.
     pub(crate) maildir: PathBuf,
-}
-
-/// Where queued mail is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum SpoolKind {
-    /// In qmail's own directories.
-    Split,
-    /// In memory, for tests.
-    Memory,
 }

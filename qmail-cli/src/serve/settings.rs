@@ -4,13 +4,15 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use qmail_core::Submit;
 use qmail_core::route::Tables;
-use qmail_queue::Limits;
-use qmail_smtp::server;
+use qmail_deliver::{Resolver, UserDirectory};
+use qmail_smtp::server::{self, Dialect, Login};
 
-use super::report::Reporter;
-use super::smtp;
-use crate::home::{Pop3Controls, QueueControls, SmtpControls};
+use super::entrance::Entrance;
+use super::pop3;
+use super::smtp::{self, Door};
+use crate::home::{EntranceControls, Pop3Controls, SmtpControls};
 use crate::policy::{Policy, own_addresses};
+use crate::report::Reporter;
 
 /// The settings in force. A session keeps those that it began with.
 pub(crate) struct Settings(RwLock<Current>);
@@ -19,7 +21,7 @@ pub(crate) struct Settings(RwLock<Current>);
 struct Current {
     tables: Arc<Tables>,
     smtp: Arc<smtp::Rules>,
-    pop3: Arc<qmail_pop3::Config>,
+    pop3: Arc<pop3::Rules>,
 }
 
 impl Settings {
@@ -41,7 +43,7 @@ impl Settings {
         Arc::clone(&self.read().smtp)
     }
 
-    pub(crate) fn pop3(&self) -> Arc<qmail_pop3::Config> {
+    pub(crate) fn pop3(&self) -> Arc<pop3::Rules> {
         Arc::clone(&self.read().pop3)
     }
 
@@ -53,6 +55,11 @@ impl Settings {
 /// What settings are made of.
 pub(crate) struct Seed {
     pub(crate) smtp: SmtpControls,
+    pub(crate) entrance: EntranceControls,
+    /// For DNS lists; absent where none is asked or nothing can be asked.
+    pub(crate) resolver: Option<Arc<dyn Resolver>>,
+    /// Who gets mail.
+    pub(crate) users: Arc<dyn UserDirectory>,
     pub(crate) pop3: Pop3Controls,
     pub(crate) tables: Arc<Tables>,
     pub(crate) submit: Arc<dyn Submit>,
@@ -61,10 +68,20 @@ pub(crate) struct Seed {
 
 impl Current {
     fn new(seed: Seed) -> Self {
+        let configs = Door::ALL.map(|door| {
+            let config = door_config(&seed.smtp, &seed.entrance, door);
+            Arc::new(config)
+        });
+        let check = seed.entrance.check_recipients;
         Self {
-            pop3: Arc::new(pop3_config(&seed.pop3)),
+            pop3: Arc::new(pop3::Rules {
+                config: pop3_config(&seed.pop3),
+                mechanisms: seed.entrance.mechanisms.clone(),
+                in_clear: seed.entrance.login_in_clear,
+                tls: seed.entrance.tls.clone(),
+            }),
             smtp: Arc::new(smtp::Rules {
-                config: Arc::new(smtp_config(&seed.smtp)),
+                configs,
                 host: seed.pop3.hostname,
                 policy: Policy::new(
                     &seed.smtp,
@@ -72,12 +89,47 @@ impl Current {
                     // Without them a literal of this host is mail for another: refused, which is safe.
                     own_addresses().unwrap_or_default(),
                 ),
+                entrance: Entrance {
+                    controls: seed.entrance,
+                    resolver: seed.resolver,
+                },
+                tables: Arc::clone(&seed.tables),
+                users: check.then_some(seed.users),
                 submit: seed.submit,
                 reporter: seed.reporter,
             }),
             tables: seed.tables,
         }
     }
+}
+
+/// How the sessions of one kind of listener behave.
+fn door_config(controls: &SmtpControls, entrance: &EntranceControls, door: Door) -> server::Config {
+    let mut config = smtp_config(controls);
+    if door == Door::Lmtp {
+        config.dialect = Dialect::Lmtp;
+    }
+    let extensions = &mut config.extensions;
+    extensions.limits = true;
+    // Queue and deliveries carry any octets, and the client side knows when the next host must know it, too.
+    extensions.smtp_utf8 = true;
+    extensions.chunking = entrance.chunking;
+    extensions.starttls = entrance.tls.is_some() && door.client_waits();
+    if !entrance.mechanisms.is_empty() && (entrance.tls.is_some() || entrance.login_in_clear) {
+        let mut login = Login::new(entrance.mechanisms.clone());
+        login.in_clear = entrance.login_in_clear;
+        config.login = Some(login);
+    }
+    if let Some(timeout) = entrance.data_timeout {
+        config.timeouts.data = timeout;
+    }
+    if let Some(errors_max) = entrance.errors_max {
+        config.errors_max = errors_max;
+    }
+    if let Some(recipients_max) = entrance.recipients_max {
+        config.recipients_max = recipients_max;
+    }
+    config
 }
 
 /// How SMTP sessions behave.
@@ -95,14 +147,4 @@ fn pop3_config(controls: &Pop3Controls) -> qmail_pop3::Config {
     let mut config = qmail_pop3::Config::default();
     config.idle = controls.timeout;
     config
-}
-
-/// How much the queue does at once.
-pub(crate) fn limits(controls: &QueueControls) -> Limits {
-    let mut limits = Limits::default();
-    limits.local_max = controls.local_max;
-    limits.remote_max = controls.remote_max;
-    limits.remote_destination_max = controls.destination_max;
-    limits.lifetime_seconds = controls.lifetime.as_secs();
-    limits
 }

@@ -3,20 +3,22 @@
 use std::fmt::Write as _;
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use qmail_deliver::Maildirs;
-use qmail_queue::split::SendMutex;
-use qmail_queue::{SplitSpool, SpoolError};
+use qmail_queue::split::{self, SendMutex};
+use qmail_queue::{JournalSpool, SplitSpool, SpoolError};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-use super::report::Reporter;
 use super::system::System;
 use super::{LogFormat, Options};
-use crate::home::{ControlError, Controls, CreateError, FirstUser, create_controls, create_users};
+use crate::home::{
+    ControlError, Controls, CreateError, FirstUser, SpoolKind, create_controls, create_users,
+};
 use crate::passwords::{self, PasswordFile};
+use crate::report::Reporter;
 use crate::{exit, log};
 
 /// Descriptors that are kept for the log, the queue, deliveries and lookups.
@@ -51,6 +53,11 @@ pub(crate) enum StartError {
         source: io::Error,
         remedy: &'static str,
     },
+    #[error("cannot listen for {service} without {}: put the certificate and key of this host there", path.display())]
+    NoCertificate {
+        service: &'static str,
+        path: PathBuf,
+    },
     #[error("cannot make the Maildir {}: {source}; check the path given with --mailbox", path.display())]
     Mailbox { path: PathBuf, source: io::Error },
     #[error("cannot use {}: {source}; does this user own it?", path.display())]
@@ -61,6 +68,15 @@ pub(crate) enum StartError {
     Host {
         value: String,
         source: qmail_core::AddressError,
+    },
+    #[error(
+        "the queue {} is kept in the form `{there}`, not `{wanted}`: leave out --spool, or convert it with `qmail queue convert --to {wanted}`",
+        path.display()
+    )]
+    OtherSpool {
+        path: PathBuf,
+        there: &'static str,
+        wanted: &'static str,
     },
     #[error("cannot open the queue: {0}; has it been tampered with?")]
     Spool(#[from] SpoolError),
@@ -93,7 +109,7 @@ pub(crate) fn run(options: &Options) -> Result<(), StartError> {
     let new_home = !home.path().exists();
     std::fs::create_dir_all(home.path()).map_err(at_home)?;
     // The lock is in the queue, and comes before anything else is touched.
-    let lock = lock_queue(&home.queue())?;
+    let (lock, kind) = lock_queue(options)?;
     let new_host = create_controls(home)?;
     let controls = Controls::read(home)?;
     let domain = String::from_utf8_lossy(&controls.pop3.hostname).into_owned();
@@ -119,6 +135,7 @@ pub(crate) fn run(options: &Options) -> Result<(), StartError> {
         .build()?;
     let (log, writer) = log::start(io::stdout())?;
     let reporter = Reporter::new(log, options.log_format);
+    reporter.notice("queue", &kind.name());
     let result = runtime.block_on(async {
         let system = System::start(options, controls, passwords, reporter, room).await?;
         if let Some(user) = &first_user {
@@ -133,19 +150,29 @@ pub(crate) fn run(options: &Options) -> Result<(), StartError> {
 }
 
 /// Makes the queue's directories if they are missing, and takes the right to run the queue.
-fn lock_queue(queue: &Path) -> Result<SendMutex, StartError> {
-    let path = || queue.to_owned();
-    SplitSpool::create(queue).map_err(|source| StartError::Queue {
+fn lock_queue(options: &Options) -> Result<(SendMutex, SpoolKind), StartError> {
+    let queue = options.home.queue();
+    let path = || queue.clone();
+    let kind = options.spool_kind()?;
+    let created = match kind {
+        SpoolKind::Split => SplitSpool::create(&queue),
+        SpoolKind::Journal => {
+            split::create_locks(&queue).and_then(|()| JournalSpool::create(options.home.journal()))
+        }
+        SpoolKind::Memory => split::create_locks(&queue),
+    };
+    created.map_err(|source| StartError::Queue {
         path: path(),
         source,
     })?;
-    SendMutex::lock(queue).map_err(|source| match source.kind() {
+    let lock = SendMutex::lock(&queue).map_err(|source| match source.kind() {
         io::ErrorKind::WouldBlock => StartError::Running { path: path() },
         _ => StartError::Queue {
             path: path(),
             source,
         },
-    })
+    })?;
+    Ok((lock, kind))
 }
 
 /// Makes the Maildirs of `--mailbox`, and a password for each user who has none and needs one.
@@ -165,7 +192,7 @@ fn prepare_mailboxes(
                 path: mailbox.maildir.clone(),
                 source,
             })?;
-        if options.any_password || options.pop3.is_empty() {
+        if options.any_password || (options.pop3.is_empty() && options.pop3s.is_empty()) {
             continue;
         }
         let made = || -> io::Result<Option<String>> {
@@ -173,7 +200,7 @@ fn prepare_mailboxes(
                 return Ok(None);
             }
             let secret = passwords::new_secret()?;
-            passwords.set(&mailbox.user, &secret)?;
+            passwords.set(&mailbox.user, secret.as_bytes(), false)?;
             Ok(Some(secret))
         };
         let secret = made().map_err(|source| StartError::Passwords {
@@ -227,14 +254,14 @@ impl Announcer {
             "qmail: mail for {address} is kept in {}",
             user.maildir.display()
         );
-        if let Some(smtp) = system.smtp().first() {
+        if let Some(smtp) = system.smtp() {
             let _ = write!(
                 words,
                 "\nqmail: send a message:\n  \
                  printf 'Subject: hello\\n\\nIt works.\\n' | curl -sS --crlf --mail-from {address} --mail-rcpt {address} -T - smtp://{smtp}"
             );
         }
-        if let Some(pop3) = system.pop3().first() {
+        if let Some(pop3) = system.pop3() {
             let _ = write!(
                 words,
                 "\nqmail: read it:\n  curl -sS -u {address}:{} pop3://{pop3}/1",

@@ -5,21 +5,27 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use qmail_deliver::{AssignedUsers, FirstOf, FixedUsers, User, UserDirectory};
+use qmail_deliver::{
+    AssignedUsers, FirstOf, FixedUsers, HickoryResolver, Resolver, User, UserDirectory,
+};
+use rand::TryRng as _;
+use rand::rngs::SysRng;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::accounts::Accounts;
-use super::gate::{Full, Gate, Pass};
+use super::accounts::{Accounts, Passwords};
+use super::entrance::full_words;
+use super::gate::{Full, Gate, Limits, Pass};
 use super::mailer::Mailer;
-use super::report::Reporter;
 use super::settings::{Seed, Settings};
+use super::smtp::Door;
 use super::{Options, StartError, listen, pop3, smtp, submission};
 use crate::home::{Controls, Home};
 use crate::passwords::PasswordFile;
+use crate::report::Reporter;
 
 /// How long SMTP sessions may go on after the signal to end: a message on its way in is let in.
 const SMTP_GRACE: Duration = Duration::from_secs(10);
@@ -40,12 +46,14 @@ const KEEPING: &str = "unable to reread controls, keeping the old ones";
 pub(super) struct System {
     home: Home,
     settings: Arc<Settings>,
+    users: Arc<dyn UserDirectory>,
+    resolver: Option<Arc<dyn Resolver>>,
     reporter: Reporter,
     /// Most sessions that there are descriptors for, in both services together.
     room: usize,
     mailer: Mailer,
-    smtp: Service,
-    pop3: Service,
+    smtp: Service<Door>,
+    pop3: Service<pop3::Door>,
     /// Takes mail from programs of this host.
     local: Option<JoinHandle<()>>,
     /// Becomes true when sessions are to end.
@@ -53,9 +61,9 @@ pub(super) struct System {
     signals: Signals,
 }
 
-/// The listeners of one protocol, and who is connected.
-struct Service {
-    addresses: Vec<SocketAddr>,
+/// The listeners of one protocol, each with what it is for, and who is connected.
+struct Service<K> {
+    addresses: Vec<(K, SocketAddr)>,
     listening: Vec<JoinHandle<()>>,
     gate: Arc<Gate>,
 }
@@ -83,8 +91,32 @@ impl System {
         room: usize,
     ) -> Result<Self, StartError> {
         let signals = Signals::new()?;
-        let smtp_listeners = bind_all("smtp", &options.smtp)?;
-        let pop3_listeners = bind_all("pop3", &options.pop3)?;
+        let encrypted = [
+            ("smtps", options.submissions.is_empty()),
+            ("pop3s", options.pop3s.is_empty()),
+        ];
+        if let Some((service, _)) = encrypted.into_iter().find(|(_, none)| !none)
+            && controls.entrance.tls.is_none()
+        {
+            return Err(StartError::NoCertificate {
+                service,
+                path: options.home.control().join("servercert.pem"),
+            });
+        }
+        let mut smtp_listeners = Vec::new();
+        for door in Door::ALL {
+            let listeners = bind_all(door.name(), options.addresses(door))?;
+            smtp_listeners.extend(listeners.into_iter().map(|listener| (door, listener)));
+        }
+        let mut pop3_listeners = Vec::new();
+        for door in pop3::Door::ALL {
+            let addresses = match door {
+                pop3::Door::Pop3 => &options.pop3,
+                pop3::Door::Pop3s => &options.pop3s,
+            };
+            let listeners = bind_all(door.name(), addresses)?;
+            pop3_listeners.extend(listeners.into_iter().map(|listener| (door, listener)));
+        }
         for warning in &controls.warnings {
             reporter.warning(warning);
         }
@@ -93,20 +125,36 @@ impl System {
         let users = users(options);
         let (stop, stopped) = watch::channel(false);
         let (smtp_max, pop3_max) = session_limits(&controls, room, &reporter);
-        let smtp_gate = Gate::new(smtp_max, controls.smtp.sessions_per_address_max);
-        let pop3_gate = Gate::new(pop3_max, controls.pop3.sessions_per_address_max);
+        let smtp_gate = Gate::new(smtp_limits(&controls, smtp_max));
+        let pop3_gate = Gate::new(pop3_limits(&controls, pop3_max));
+        let resolver = resolver();
+        if resolver.is_none() && !controls.entrance.lists.is_empty() {
+            reporter.warning(&"control/dnsbl: no list can be asked; mend /etc/resolv.conf");
+        }
         let mailer = Mailer::start(options, &controls, Arc::clone(&users), &reporter).await?;
         let settings = Arc::new(Settings::new(Seed {
             smtp: controls.smtp,
+            entrance: controls.entrance,
+            resolver: resolver.clone(),
+            users: Arc::clone(&users),
             pop3: controls.pop3,
             tables: controls.queue.tables,
             submit: mailer.submit(),
             reporter: reporter.clone(),
         }));
+        let mut decoys = [0; 32];
+        SysRng
+            .try_fill_bytes(&mut decoys)
+            .map_err(io::Error::other)?;
         let accounts = Arc::new(Accounts::new(
-            users,
+            Arc::clone(&users),
             Arc::clone(&settings),
-            (!options.any_password).then_some(passwords),
+            match (options.any_password, controls.checkpassword) {
+                (true, _) => Passwords::Any,
+                (false, Some(program)) => Passwords::Program(program),
+                (false, None) => Passwords::File(passwords),
+            },
+            decoys,
         ));
 
         let shared = Shared {
@@ -114,13 +162,13 @@ impl System {
             reporter: reporter.clone(),
             stop: stopped,
         };
-        let smtp = Service::start(smtp_listeners, smtp_gate, &shared, SMTP_FULL, {
-            let shared = shared.clone();
-            move |stream, peer, pass| shared.smtp_session(stream, peer, pass)
+        let smtp = Service::start(smtp_listeners, smtp_gate, &shared, full_words, {
+            let (shared, accounts) = (shared.clone(), Arc::clone(&accounts));
+            move |door, stream, peer, pass| shared.smtp_session(&accounts, door, stream, peer, pass)
         })?;
         let pop3 = Service::start(pop3_listeners, pop3_gate, &shared, POP3_FULL, {
             let shared = shared.clone();
-            move |stream, _, pass| shared.pop3_session(&accounts, stream, pass)
+            move |door, stream, peer, pass| shared.pop3_session(&accounts, door, stream, peer, pass)
         })?;
         let local = match submission::Socket::bind(options.home.submission_socket()) {
             Ok(socket) => Some(tokio::spawn(socket.serve(mailer.submit(), shared.stop))),
@@ -132,14 +180,17 @@ impl System {
                 None
             }
         };
-        for (name, service) in [("smtp", &smtp), ("pop3", &pop3)] {
-            for address in &service.addresses {
-                reporter.notice("listening", &format_args!("{name} {address}"));
-            }
+        for (door, address) in &smtp.addresses {
+            reporter.notice("listening", &format_args!("{} {address}", door.name()));
+        }
+        for (door, address) in &pop3.addresses {
+            reporter.notice("listening", &format_args!("{} {address}", door.name()));
         }
         Ok(Self {
             home: options.home.clone(),
             settings,
+            users,
+            resolver,
             reporter,
             room,
             mailer,
@@ -151,14 +202,16 @@ impl System {
         })
     }
 
-    /// Where mail is taken.
-    pub(super) fn smtp(&self) -> &[SocketAddr] {
-        &self.smtp.addresses
+    /// Where mail of other hosts is taken.
+    pub(super) fn smtp(&self) -> Option<SocketAddr> {
+        let mut addresses = self.smtp.addresses.iter();
+        addresses.find_map(|&(door, address)| (door == Door::Mx).then_some(address))
     }
 
     /// Where mail is given out.
-    pub(super) fn pop3(&self) -> &[SocketAddr] {
-        &self.pop3.addresses
+    pub(super) fn pop3(&self) -> Option<SocketAddr> {
+        let mut addresses = self.pop3.addresses.iter();
+        addresses.find_map(|&(door, address)| (door == pop3::Door::Pop3).then_some(address))
     }
 
     /// Serves until a signal ends it, and then until all is done that was begun, within bounds.
@@ -227,15 +280,14 @@ impl System {
             self.reporter.warning(warning);
         }
         let (smtp_max, pop3_max) = session_limits(&controls, self.room, &self.reporter);
-        self.smtp
-            .gate
-            .set_limits(smtp_max, controls.smtp.sessions_per_address_max);
-        self.pop3
-            .gate
-            .set_limits(pop3_max, controls.pop3.sessions_per_address_max);
+        self.smtp.gate.set_limits(smtp_limits(&controls, smtp_max));
+        self.pop3.gate.set_limits(pop3_limits(&controls, pop3_max));
         self.mailer.reconfigure(&controls);
         self.settings.replace(Seed {
             smtp: controls.smtp,
+            entrance: controls.entrance,
+            resolver: self.resolver.clone(),
+            users: Arc::clone(&self.users),
             pop3: controls.pop3,
             tables: controls.queue.tables,
             submit: self.mailer.submit(),
@@ -254,58 +306,68 @@ struct Shared {
 }
 
 impl Shared {
-    fn smtp_session(&self, stream: TcpStream, peer: SocketAddr, pass: Pass) {
+    fn smtp_session(
+        &self,
+        accounts: &Arc<Accounts>,
+        door: Door,
+        stream: TcpStream,
+        peer: SocketAddr,
+        pass: Pass,
+    ) {
         let rules = self.settings.smtp();
+        let accounts = Arc::clone(accounts);
         let stop = self.stop.clone();
-        tokio::spawn(async move {
-            smtp::serve(rules, stream, peer, stop).await;
-            drop(pass);
-        });
+        tokio::spawn(smtp::serve(rules, accounts, door, stream, peer, pass, stop));
     }
 
-    fn pop3_session(&self, accounts: &Arc<Accounts>, stream: TcpStream, pass: Pass) {
-        let config = self.settings.pop3();
+    fn pop3_session(
+        &self,
+        accounts: &Arc<Accounts>,
+        door: pop3::Door,
+        stream: TcpStream,
+        peer: SocketAddr,
+        pass: Pass,
+    ) {
+        let rules = self.settings.pop3();
         let accounts = Arc::clone(accounts);
         let reporter = self.reporter.clone();
         tokio::spawn(async move {
-            pop3::serve(config, &accounts, stream, &reporter).await;
+            pop3::serve(&rules, &accounts, door, stream, peer, &reporter).await;
             drop(pass);
         });
     }
 }
 
-impl Service {
+impl<K: Copy + Send + Sync + 'static> Service<K> {
     /// Starts accepting on each of these.
     fn start(
-        listeners: Vec<TcpListener>,
+        listeners: impl IntoIterator<Item = (K, TcpListener)>,
         gate: Gate,
         shared: &Shared,
         full: fn(Full) -> &'static [u8],
-        session: impl Fn(TcpStream, SocketAddr, Pass) + Clone + Send + Sync + 'static,
+        session: impl Fn(K, TcpStream, SocketAddr, Pass) + Clone + Send + Sync + 'static,
     ) -> io::Result<Self> {
-        let addresses = listeners
-            .iter()
-            .map(TcpListener::local_addr)
-            .collect::<io::Result<_>>()?;
         let gate = Arc::new(gate);
-        let listening = listeners
-            .into_iter()
-            .map(|listener| {
-                let settings = Arc::clone(&shared.settings);
-                let trusted = move |peer: SocketAddr| {
-                    peer.ip().to_canonical().is_loopback()
-                        || settings.smtp().policy.may_relay(peer.ip())
-                };
-                tokio::spawn(listen::accept(
-                    listener,
-                    Arc::clone(&gate),
-                    trusted,
-                    session.clone(),
-                    full,
-                    now_and_then(shared.reporter.clone()),
-                ))
-            })
-            .collect();
+        let (mut addresses, mut listening) = (Vec::new(), Vec::new());
+        for (kind, listener) in listeners {
+            addresses.push((kind, listener.local_addr()?));
+            let settings = Arc::clone(&shared.settings);
+            let trusted = move |peer: SocketAddr| {
+                let rules = settings.smtp();
+                peer.ip().to_canonical().is_loopback()
+                    || rules.policy.may_relay(peer.ip())
+                    || rules.entrance.controls.proxies.contains(peer.ip())
+            };
+            let session = session.clone();
+            listening.push(tokio::spawn(listen::accept(
+                listener,
+                Arc::clone(&gate),
+                trusted,
+                move |stream, peer, pass| session(kind, stream, peer, pass),
+                full,
+                now_and_then(shared.reporter.clone()),
+            )));
+        }
         Ok(Self {
             addresses,
             listening,
@@ -347,6 +409,28 @@ fn session_limits(controls: &Controls, room: usize, reporter: &Reporter) -> (usi
          raise the limit of open files, or lower concurrencyincoming and concurrencypop3"
     ));
     (smtp_share.min(smtp), pop3_share.min(pop3))
+}
+
+fn smtp_limits(controls: &Controls, all_max: usize) -> Limits {
+    Limits {
+        all_max,
+        per_address_max: controls.smtp.sessions_per_address_max,
+        per_minute_max: controls.entrance.per_minute_max,
+    }
+}
+
+fn pop3_limits(controls: &Controls, all_max: usize) -> Limits {
+    Limits {
+        all_max,
+        per_address_max: controls.pop3.sessions_per_address_max,
+        per_minute_max: None,
+    }
+}
+
+/// What asks DNS lists.
+fn resolver() -> Option<Arc<dyn Resolver>> {
+    let resolver = HickoryResolver::system().ok()?;
+    Some(Arc::new(resolver))
 }
 
 /// Who gets mail: the mailboxes of the options, then users/assign or users/cdb of the home.
@@ -396,12 +480,7 @@ fn now_and_then(reporter: Reporter) -> impl Fn(&io::Error) {
     }
 }
 
-/// The words for a client that there is no room for.
-const SMTP_FULL: fn(Full) -> &'static [u8] = |full| match full {
-    Full::All => b"421 4.3.2 too many connections, try again later\r\n",
-    Full::Address => b"421 4.7.0 too many connections from your address, try again later\r\n",
-};
-
+/// The words for a POP3 client that there is no room for.
 const POP3_FULL: fn(Full) -> &'static [u8] = |full| match full {
     Full::All => b"-ERR [SYS/TEMP] too many connections, try again later\r\n",
     Full::Address => b"-ERR [SYS/TEMP] too many connections from your address, try again later\r\n",

@@ -1,5 +1,16 @@
 //! Messages about messages that could not be delivered.
+//!
+//! While a message is in the queue, [`write_note`] keeps what is to be told of each recipient that fails. When it is done with,
+//! [`plan`] says who is told, and [`Notice`] what the bounce looks like, in either of two forms.
 
+mod dsn;
+mod excerpt;
+mod notice;
+mod plan;
 mod qsbmf;
 
-pub use qsbmf::{Failures, Notice, Plan, parse, plan, write_note};
+pub use dsn::StatusWriter;
+pub use excerpt::Excerpt;
+pub use notice::{Form, Notice, Piece};
+pub use plan::{Plan, plan};
+pub use qsbmf::{Failures, parse, write_note};

@@ -9,6 +9,7 @@
 //! element that vanishes takes its comma along, `<` without `>` is an error, and an `@` in a local part is quoted.
 
 use super::Qualifier;
+use super::glance::Element;
 use super::token::{Grammar, Kind, Lexer, Token, TokenError};
 
 /// Longest line in octets, unless a single element is longer (RFC 5322 section 2.1.1).
@@ -82,10 +83,19 @@ pub fn rewrite(
         complete: false,
     };
     let mut tokens = Lexer::dotted(value, Grammar::Strict);
-    for token in &mut tokens {
-        list.token(token?)?;
+    loop {
+        list.common_elements(&mut tokens);
+        // One of another kind, up to its comma.
+        loop {
+            let Some(token) = tokens.next().transpose()? else {
+                return list.finish();
+            };
+            list.token(token)?;
+            if token.kind == Kind::Comma && !list.in_angle {
+                break;
+            }
+        }
     }
-    list.finish()
 }
 
 struct List<'a, 's, F> {
@@ -104,6 +114,24 @@ struct List<'a, 's, F> {
 }
 
 impl<'a, F: FnMut(&[u8])> List<'a, '_, F> {
+    /// Takes the elements that need no tokenizer. The last of them may still lack its separator.
+    fn common_elements(&mut self, tokens: &mut Lexer<'a>) {
+        while let Some((element, rest)) = Element::read(tokens.rest())
+            && element.is_complete()
+        {
+            (self.each)(element.address);
+            self.writer.element(element.raw);
+            self.complete = true;
+            let Some(next) = rest.strip_prefix(b",") else {
+                tokens.resume(rest);
+                return;
+            };
+            self.writer.comma();
+            self.complete = false;
+            tokens.resume(next);
+        }
+    }
+
     /// Takes the next token. There is one place that calls this, so that a token stays in registers.
     #[inline(always)]
     fn token(&mut self, token: Token<'a>) -> Result<(), ListError> {
@@ -207,16 +235,6 @@ impl<'a, F: FnMut(&[u8])> List<'a, '_, F> {
         if self.run.is_empty() {
             return Ok(());
         }
-        if let [local, at, domain, ref comments @ ..] = self.run[..]
-            && comments.iter().all(|token| token.kind == Kind::Comment)
-            && self.simple_address([local, at, domain])
-        {
-            for comment in self.run.drain(..).skip(3) {
-                self.writer.token(&comment);
-            }
-            self.complete = true;
-            return Ok(());
-        }
         let mut after_word = false;
         let mut run = std::mem::take(&mut self.run);
         for token in run.drain(..) {
@@ -237,37 +255,8 @@ impl<'a, F: FnMut(&[u8])> List<'a, '_, F> {
         self.address(false)
     }
 
-    /// Reports and writes an address of the kind that most are: complete, with nothing to be quoted. `false` if it is of
-    /// another kind.
-    fn simple_address(&mut self, [local, at, domain]: [Token<'a>; 3]) -> bool {
-        if (local.kind, at.kind, domain.kind) != (Kind::Atom, Kind::At, Kind::Atom) {
-            return false;
-        }
-        let (Some(user), Some(host)) = (local.plain(), domain.plain()) else {
-            return false;
-        };
-        // What ends in a plus, or has no dot, is to be completed.
-        if host.last() == Some(&b'+') || !host.contains(&b'.') {
-            return false;
-        }
-        self.envelope.clear();
-        self.envelope.extend_from_slice(user);
-        self.envelope.push(b'@');
-        self.envelope.extend_from_slice(host);
-        (self.each)(&self.envelope);
-        self.writer.element(&self.envelope);
-        true
-    }
-
     /// Completes, reports and writes the address at hand, and its comments.
     fn address(&mut self, angle: bool) -> Result<(), ListError> {
-        if let [local, at, domain] = self.address[..]
-            && self.comments.is_empty()
-            && self.simple_address([local, at, domain])
-        {
-            self.address.clear();
-            return Ok(());
-        }
         let was_empty = self.address.is_empty();
         self.qualifier.complete(&mut self.address);
         let is_part =
@@ -660,6 +649,14 @@ mod tests {
         b"\\", b"+", b"\xe9", b"\n ",
     ];
 
+    /// The addresses that the other reader of lists finds: `x@[]` and `#@[]` are complete for it, too.
+    fn read_leniently(value: &[u8]) -> Vec<Vec<u8>> {
+        let mut mailboxes = Vec::new();
+        super::super::mailbox::read(value, &mut mailboxes);
+        let addresses = mailboxes.into_iter().filter_map(|mailbox| mailbox.address);
+        addresses.map(|address| address.into_owned()).collect()
+    }
+
     proptest! {
         #[test]
         fn a_rewritten_list_stays_as_it_is(
@@ -674,9 +671,15 @@ mod tests {
                 let mut again = Vec::new();
                 rewrite(&first[3..], &qualifier, &mut second, |address| again.push(address.to_vec())).unwrap();
                 prop_assert_eq!(String::from_utf8_lossy(&first), String::from_utf8_lossy(&second));
-                prop_assert_eq!(addresses, again);
+                prop_assert_eq!(&addresses, &again);
+                prop_assert_eq!(&addresses, &read_leniently(&first[3..]), "{}", String::from_utf8_lossy(&first));
                 prop_assert!(first.split(|&octet| octet == b'\n').skip(1).all(|line| line.len() > 2 && line.starts_with(b"  ")));
             }
+        }
+
+        #[test]
+        fn what_is_read_at_a_glance_reads_the_same((list, spaced) in super::super::glance::tests::lists()) {
+            prop_assert_eq!(rewritten(list.as_bytes()), rewritten(spaced.as_bytes()));
         }
 
         #[test]

@@ -4,24 +4,36 @@
 //! the name. Addresses are kept in internal form, `local@host` without quotes; an address that was written without a host
 //! is `local@`.
 
+use std::borrow::Cow;
+
 use super::address_list::Writer;
+use super::glance::Element;
 use super::token::{Grammar, Kind, Lexer, Token};
 
-/// One element of an address field.
+/// One element of an address field. It borrows from the field what stands there as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mailbox {
+pub struct Mailbox<'a> {
     /// What stands beside the address, or the name of a group that has no members. [`read`] gives no empty ones.
-    pub name: Option<Vec<u8>>,
+    pub name: Option<Cow<'a, [u8]>>,
     /// Unquoted, `local@host`, split at the last `@`; empty for `<>`. `None` for a group without members.
-    pub address: Option<Vec<u8>>,
+    pub address: Option<Cow<'a, [u8]>>,
 }
 
-impl Mailbox {
+impl<'a> Mailbox<'a> {
     /// An address without a name.
-    pub fn new(address: impl Into<Vec<u8>>) -> Self {
+    pub fn new(address: impl Into<Cow<'a, [u8]>>) -> Self {
         Self {
             name: None,
             address: Some(address.into()),
+        }
+    }
+
+    /// The same, without the field.
+    pub fn into_owned(self) -> Mailbox<'static> {
+        let owned = |octets: Cow<'_, [u8]>| Cow::Owned(octets.into_owned());
+        Mailbox {
+            name: self.name.map(owned),
+            address: self.address.map(owned),
         }
     }
 }
@@ -32,34 +44,72 @@ impl Mailbox {
 /// use qmail_core::header::mailbox::{Mailbox, read};
 /// let mut mailboxes = Vec::new();
 /// read(b"The Boss <a@x.example>, b (Bob)", &mut mailboxes);
-/// assert_eq!(mailboxes[0], Mailbox { name: Some(b"The Boss".to_vec()), address: Some(b"a@x.example".to_vec()) });
-/// assert_eq!(mailboxes[1], Mailbox { name: Some(b"Bob".to_vec()), address: Some(b"b@".to_vec()) });
+/// assert_eq!(mailboxes[0].name.as_deref(), Some(&b"The Boss"[..]));
+/// assert_eq!(mailboxes[0].address.as_deref(), Some(&b"a@x.example"[..]));
+/// assert_eq!(mailboxes[1].name.as_deref(), Some(&b"Bob"[..]));
+/// assert_eq!(mailboxes[1].address.as_deref(), Some(&b"b@"[..]));
 /// ```
-pub fn read(value: &[u8], mailboxes: &mut Vec<Mailbox>) {
+pub fn read<'a>(value: &'a [u8], mailboxes: &mut Vec<Mailbox<'a>>) {
+    let mut tokens = Lexer::dotted(value, Grammar::Lenient);
     let mut element = Vec::new();
+    loop {
+        common_elements(&mut tokens, mailboxes);
+        element.clear();
+        let more = take_element(&mut tokens, &mut element);
+        read_element(&element, mailboxes);
+        if !more {
+            return;
+        }
+    }
+}
+
+/// Reads the elements that need no tokenizer. The last of them may still lack its separator.
+fn common_elements<'a>(tokens: &mut Lexer<'a>, mailboxes: &mut Vec<Mailbox<'a>>) {
+    while let Some((element, rest)) = Element::read(tokens.rest())
+        && element.name.is_none_or(is_tidy)
+    {
+        mailboxes.push(Mailbox {
+            name: element.name.map(Cow::Borrowed),
+            address: Some(Cow::Borrowed(element.address)),
+        });
+        let Some((_separator, next)) = rest.split_first() else {
+            tokens.resume(rest);
+            return;
+        };
+        tokens.resume(next);
+    }
+}
+
+/// A name that [`Reader::name`] would not change.
+fn is_tidy(name: &[u8]) -> bool {
+    let blank = |octet: Option<&u8>| octet == Some(&b' ');
+    !name.is_empty()
+        && !blank(name.first())
+        && !blank(name.last())
+        && !name.windows(2).any(|pair| pair == b"  ")
+}
+
+/// Takes the tokens up to the next separator. `false` if the list ends before one.
+fn take_element<'a>(tokens: &mut Lexer<'a>, element: &mut Vec<Token<'a>>) -> bool {
     let mut open_angle = false;
-    for token in Lexer::dotted(value, Grammar::Lenient).map_while(Result::ok) {
+    for token in tokens.map_while(Result::ok) {
         match token.kind {
             // Commas in angle brackets belong to a source route.
-            Kind::Comma | Kind::Semicolon if !open_angle => {
-                read_element(&element, mailboxes);
-                element.clear();
-                continue;
-            }
+            Kind::Comma | Kind::Semicolon if !open_angle => return true,
             Kind::Left => open_angle = true,
             Kind::Right => open_angle = false,
             _ => {}
         }
         element.push(token);
     }
-    read_element(&element, mailboxes);
+    false
 }
 
 /// Room for most addresses.
 const ADDRESS_OCTETS: usize = 32;
 
 /// Reads what stands between two separators, from right to left: what an address is shows at its end.
-fn read_element(tokens: &[Token<'_>], mailboxes: &mut Vec<Mailbox>) {
+fn read_element<'a>(tokens: &[Token<'a>], mailboxes: &mut Vec<Mailbox<'a>>) {
     let start = mailboxes.len();
     let mut reader = Reader {
         mailboxes,
@@ -121,7 +171,7 @@ fn is_separator(kind: Kind) -> bool {
 }
 
 struct Reader<'m, 't> {
-    mailboxes: &'m mut Vec<Mailbox>,
+    mailboxes: &'m mut Vec<Mailbox<'t>>,
     /// Tokens of the address, last first.
     address: Vec<Token<'t>>,
     /// There is an address, even if it has no tokens.
@@ -181,7 +231,7 @@ impl<'t> Reader<'_, 't> {
         let name = self.name();
         self.mailboxes.push(Mailbox {
             name,
-            address: Some(address),
+            address: Some(address.into()),
         });
     }
 
@@ -197,7 +247,7 @@ impl<'t> Reader<'_, 't> {
     }
 
     /// The text of the tokens beside the address, with single blanks.
-    fn name(&mut self) -> Option<Vec<u8>> {
+    fn name(&mut self) -> Option<Cow<'t, [u8]>> {
         if self.beside.is_empty() {
             return None;
         }
@@ -220,7 +270,7 @@ impl<'t> Reader<'_, 't> {
         if text.last() == Some(&b' ') {
             text.pop();
         }
-        Some(text).filter(|text| !text.is_empty())
+        (!text.is_empty()).then_some(Cow::Owned(text))
     }
 }
 
@@ -234,7 +284,7 @@ impl<'t> Reader<'_, 't> {
 /// write(b"To", &mailboxes, &mut sink);
 /// assert_eq!(sink, b"To: \"Joe\" <joe@x.example>, \"a b\"@y.example, \"nobody\": ;\n");
 /// ```
-pub fn write(name: &[u8], mailboxes: &[Mailbox], sink: &mut Vec<u8>) {
+pub fn write(name: &[u8], mailboxes: &[Mailbox<'_>], sink: &mut Vec<u8>) {
     if mailboxes.is_empty() {
         return;
     }
@@ -254,7 +304,7 @@ pub fn write(name: &[u8], mailboxes: &[Mailbox], sink: &mut Vec<u8>) {
     sink.push(b'\n');
 }
 
-impl Mailbox {
+impl Mailbox<'_> {
     /// Appends the mailbox as it stands in a field: `"name" <local@host>`.
     pub fn write(&self, sink: &mut Vec<u8>) {
         match (&self.name, &self.address) {
@@ -431,6 +481,21 @@ mod tests {
             let (third, _) = show(second.strip_prefix("To:").unwrap_or_default().as_bytes());
             prop_assert_eq!(second, third);
             prop_assert!(first.split('\n').skip(1).all(|line| line.len() > 2 && line.starts_with("  ")));
+        }
+
+        #[test]
+        fn what_is_read_at_a_glance_reads_the_same((list, _) in super::super::glance::tests::lists()) {
+            let mut mailboxes = Vec::new();
+            read(list.as_bytes(), &mut mailboxes);
+            let mut by_tokens = Vec::new();
+            let mut tokens = Lexer::dotted(list.as_bytes(), Grammar::Lenient);
+            let mut element = Vec::new();
+            while take_element(&mut tokens, &mut element) {
+                read_element(&element, &mut by_tokens);
+                element.clear();
+            }
+            read_element(&element, &mut by_tokens);
+            prop_assert_eq!(mailboxes, by_tokens);
         }
     }
 }

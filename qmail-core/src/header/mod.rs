@@ -16,6 +16,7 @@ pub mod address_list;
 pub mod date;
 mod date_field;
 mod field;
+mod glance;
 mod host_rules;
 pub mod mailbox;
 mod qualify;

@@ -305,6 +305,16 @@ impl<'a> Lexer<'a> {
         }
     }
 
+    /// What was not read yet.
+    pub(super) fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
+    /// Goes on there.
+    pub(super) fn resume(&mut self, rest: &'a [u8]) {
+        self.rest = rest;
+    }
+
     /// The form of a token whose value is not its text.
     fn escaped(&self) -> Form {
         match self.grammar {
@@ -420,7 +430,7 @@ impl<'a> Lexer<'a> {
 
 /// How many octets an atom has that starts here, up to the first that is none of it or needs a closer look.
 #[inline(always)]
-fn plain_octets(text: &[u8]) -> usize {
+pub(super) fn plain_octets(text: &[u8]) -> usize {
     text.iter()
         .position(|&octet| has(octet, STOP | ODD))
         .unwrap_or(text.len())
@@ -496,6 +506,11 @@ const CLASS: [u8; 256] = {
 
 fn has(octet: u8, class: u8) -> bool {
     CLASS[usize::from(octet)] & class != 0
+}
+
+/// Whether the octet ends a quoted string, literal or comment, or makes its value something else than its text.
+pub(super) fn has_escape(octet: u8) -> bool {
+    has(octet, ESCAPE)
 }
 
 #[cfg(test)]

@@ -7,11 +7,9 @@
 //! Resent-), then Date, Message-ID, From, Sender, Reply-To, Mail-Reply-To, Mail-Followup-To, To, Cc,
 //! Notice-Requested-Upon-Delivery-To, then all others as they were.
 
-use crate::control::Set;
-use crate::decimal::push_decimal;
 use crate::header::mailbox::{self, Mailbox};
 use crate::header::{Field, FieldDate, HostRules};
-use crate::message::{Addresses, Stamp};
+use crate::message::{Addresses, Options, Stamp};
 
 /// What a [`Composition`] goes by. Start with [`ComposeSettings::new`].
 #[derive(Clone, Debug)]
@@ -19,43 +17,25 @@ use crate::message::{Addresses, Stamp};
 pub struct ComposeSettings {
     /// How hosts are rewritten.
     pub rules: HostRules,
-    /// The host in Message-ID, already rewritten (control/idhost).
-    pub id_host: Vec<u8>,
-    /// Who a message without From is from, already rewritten; the sender if nothing else says so.
-    pub from: Mailbox,
+    /// The rest. The host in Message-ID is already rewritten.
+    pub options: Options,
+    /// Who a message without From is from, already rewritten; `None` for the sender.
+    pub from: Option<Mailbox<'static>>,
     /// The default sender (QMAILSUSER, QMAILSHOST), not yet rewritten; `None` for that of `from`.
     pub sender: Option<Vec<u8>>,
     /// Incoming Return-Path and Envelope-Sender fields set the sender, incoming Envelope-Recipients the recipients.
     pub envelope_fields: bool,
-    /// Incoming Return-Path fields are dropped unread.
-    pub drop_return_path: bool,
-    /// Incoming From fields are dropped unread, and a new one is made.
-    pub drop_from: bool,
-    /// Incoming Message-ID fields are dropped, and a new one is made.
-    pub drop_message_id: bool,
-    /// The default sender asks for one return path per recipient, see [`verp`](crate::verp).
-    pub verp_per_recipient: bool,
-    /// The default sender is different for each message.
-    pub verp_per_message: bool,
-    /// Addresses of mailing lists: a message to one of them gets a Mail-Followup-To.
-    pub mailing_lists: Set,
 }
 
 impl ComposeSettings {
-    /// Nothing is dropped, no return path varies, no mailing list is known, fields may tell the envelope.
-    pub fn new(rules: HostRules, id_host: impl Into<Vec<u8>>, from: Mailbox) -> Self {
+    /// A message without From is from its sender; fields may tell the envelope.
+    pub fn new(rules: HostRules, options: Options) -> Self {
         Self {
             rules,
-            id_host: id_host.into(),
-            from,
+            options,
+            from: None,
             sender: None,
             envelope_fields: true,
-            drop_return_path: false,
-            drop_from: false,
-            drop_message_id: false,
-            verp_per_recipient: false,
-            verp_per_message: false,
-            mailing_lists: Set::default(),
         }
     }
 }
@@ -116,10 +96,11 @@ const TRACE: [&[u8]; 4] = [
 /// ```
 /// use qmail_core::header::{Field, HostRules};
 /// use qmail_core::header::mailbox::Mailbox;
-/// use qmail_core::message::{Stamp, compose::{ComposeSettings, Composition}};
+/// use qmail_core::message::{Options, Stamp, compose::{ComposeSettings, Composition}};
 ///
 /// let rules = HostRules::standard(b"h.example", b"example", b"example");
-/// let settings = ComposeSettings::new(rules, "h.example", Mailbox::new("joe@h.example"));
+/// let mut settings = ComposeSettings::new(rules, Options::new("h.example"));
+/// settings.from = Some(Mailbox::new(&b"joe@h.example"[..]));
 /// let mut composition = Composition::new(&settings);
 /// composition.field(&Field::parse(b"Subject: x\n").unwrap());
 /// composition.field(&Field::parse(b"To: The Boss <boss>\n").unwrap());
@@ -140,12 +121,12 @@ pub struct Composition<'s> {
     trace: Vec<u8>,
     date: Option<FieldDate>,
     message_id: Vec<u8>,
-    lists: [Vec<Mailbox>; LISTS.len()],
+    lists: [Vec<Mailbox<'static>>; LISTS.len()],
     others: Vec<u8>,
     sender: Option<Vec<u8>>,
     arguments: Addresses,
     from_header: bool,
-    from: Option<Mailbox>,
+    from: Option<Mailbox<'static>>,
 }
 
 /// A composed message, but for its body.
@@ -164,7 +145,7 @@ impl Composed {
     /// Appends `Envelope-Sender` and `Envelope-Recipients`, as new-inject prints them.
     pub fn write_envelope(&self, sink: &mut Vec<u8>) {
         sink.extend_from_slice(b"Envelope-Sender: ");
-        Mailbox::new(self.sender.clone()).write(sink);
+        Mailbox::new(&self.sender[..]).write(sink);
         sink.extend_from_slice(b"\nEnvelope-Recipients:\n");
         for recipient in self.recipients.iter() {
             sink.extend_from_slice(b"  ");
@@ -218,8 +199,8 @@ impl<'s> Composition<'s> {
     }
 
     /// Makes From this mailbox, as it is, whatever the header says. An empty name is shown as one.
-    pub fn from(&mut self, mailbox: Mailbox) {
-        self.from = Some(mailbox);
+    pub fn from(&mut self, mailbox: Mailbox<'_>) {
+        self.from = Some(mailbox.into_owned());
     }
 
     /// Takes the next field of the header.
@@ -230,7 +211,7 @@ impl<'s> Composition<'s> {
         } else if field.is(b"Date") {
             self.date = FieldDate::read(field.value()).or(self.date);
         } else if field.is(b"Message-ID") {
-            if !self.settings.drop_message_id {
+            if !self.settings.options.drop_message_id {
                 self.message_id.extend_from_slice(field.raw());
             }
         } else if let Some(index) = LISTS.iter().position(|(known, _)| field.is(known)) {
@@ -242,24 +223,24 @@ impl<'s> Composition<'s> {
 
     fn read_list(&mut self, index: usize, value: &[u8]) {
         let dropped = match LISTS[index].1 {
-            List::From => self.settings.drop_from || self.from.is_some(),
-            List::ReturnPath => self.settings.drop_return_path,
+            List::From => self.settings.options.drop_from || self.from.is_some(),
+            List::ReturnPath => self.settings.options.drop_return_path,
             _ => false,
         };
         if dropped {
             return;
         }
-        let list = &mut self.lists[index];
-        let start = list.len();
-        mailbox::read(value, list);
-        for mailbox in &mut list[start..] {
+        let mut mailboxes = Vec::new();
+        mailbox::read(value, &mut mailboxes);
+        for mut mailbox in mailboxes {
             if let Some(address) = &mut mailbox.address {
-                self.settings.rules.apply(address);
+                self.settings.rules.apply(address.to_mut());
             }
+            self.lists[index].push(mailbox.into_owned());
         }
     }
 
-    fn list(&self, list: List) -> &[Mailbox] {
+    fn list(&self, list: List) -> &[Mailbox<'static>] {
         &self.lists[list as usize]
     }
 
@@ -309,23 +290,14 @@ impl<'s> Composition<'s> {
                 }
             }
         }
-        let default = settings.sender.as_ref().or(settings.from.address.as_ref());
-        let mut sender = settings.complete(default.map_or(b"", Vec::as_slice))?;
+        let from = || settings.from.as_ref()?.address.as_deref();
+        let default = settings.sender.as_deref().or_else(from);
+        let mut sender = settings.complete(default.unwrap_or_default())?;
         let at = memchr::memrchr(b'@', &sender).unwrap_or(sender.len());
         let host = sender.split_off(at);
-        if settings.verp_per_message {
-            sender.push(b'-');
-            push_decimal(&mut sender, stamp.seconds);
-            sender.push(b'.');
-            push_decimal(&mut sender, stamp.unique);
-        }
-        if settings.verp_per_recipient {
-            sender.push(b'-');
-        }
+        settings.options.vary_sender(stamp, &mut sender);
         sender.extend_from_slice(&host);
-        if settings.verp_per_recipient {
-            sender.extend_from_slice(b"-@[]");
-        }
+        settings.options.mark_sender(&mut sender);
         Ok(sender)
     }
 
@@ -333,16 +305,14 @@ impl<'s> Composition<'s> {
         if let Some(from) = self.from.take() {
             self.lists[List::From as usize] = vec![from];
         } else if self.list(List::From).is_empty() {
-            let from = match &self.settings.from.address {
-                Some(_) => self.settings.from.clone(),
-                None => Mailbox::new(sender),
-            };
+            let from = self.settings.from.clone();
+            let from = from.unwrap_or_else(|| Mailbox::new(sender.to_vec()));
             self.lists[List::From as usize] = vec![from];
         }
     }
 
     fn make_followup(&mut self) {
-        let lists = &self.settings.mailing_lists;
+        let lists = &self.settings.options.mailing_lists;
         let is_list = |address: &[u8]| lists.contains(address);
         let to_list = self
             .addresses(List::To)
@@ -380,7 +350,7 @@ impl<'s> Composition<'s> {
         header.push(b'\n');
         if self.message_id.is_empty() {
             header.extend_from_slice(b"Message-ID: ");
-            stamp.write_message_id(&self.settings.id_host, &mut header);
+            stamp.write_message_id(&self.settings.options.id_host, &mut header);
             header.push(b'\n');
         }
         header.extend_from_slice(&self.message_id);
@@ -425,153 +395,4 @@ fn is_trace(name: &[u8]) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::header::{Part, Splitter};
-
-    const STAMP: Stamp = Stamp {
-        seconds: 1_700_000_000,
-        unique: 77,
-        sequence: None,
-    };
-
-    fn settings() -> ComposeSettings {
-        let rules = HostRules::standard(b"dh.example", b"dd.example", b"pd.example");
-        ComposeSettings::new(rules, "id.example", Mailbox::new("joe@dh.example"))
-    }
-
-    fn composed(settings: &ComposeSettings, header: &[u8]) -> Result<Composed, ControlOctet> {
-        let mut composition = Composition::new(settings);
-        let mut splitter = Splitter::new(1_000_000);
-        let mut rest = header;
-        while let Some(Part::Field(field)) = splitter.next(&mut rest).unwrap() {
-            composition.field(&field);
-        }
-        while let Some(Part::Field(field)) = splitter.finish() {
-            composition.field(&field);
-        }
-        composition.finish(STAMP)
-    }
-
-    fn show(message: &Composed) -> String {
-        let mut sink = Vec::new();
-        message.write_envelope(&mut sink);
-        sink.extend_from_slice(&message.header);
-        String::from_utf8_lossy(&sink).into_owned()
-    }
-
-    #[test]
-    fn everything_in_its_order() {
-        let mut settings = settings();
-        settings.mailing_lists = Set::parse(b"list@x.org\n");
-        let message = composed(
-            &settings,
-            b"X-First: 1\n\
-              Subject: s\n\
-              Cc: LIST@x.org\n\
-              To: The Boss <b>, team: c@here (C);\n\
-              Bcc: d@cs+, <>\n\
-              Date: Mon (x), 15 Aug 98 13:32 cdt\n\
-              message-id: <kept>\n\
-              Resent-To: q r\n\
-              Received: by x;\n y\n\
-              Content-Length: 3\n\
-              Reply-To: joe\n",
-        )
-        .unwrap();
-        insta::assert_snapshot!(show(&message), @r#"
-        Envelope-Sender: joe@dh.example
-        Envelope-Recipients:
-          b@dh.example,
-          c@here.dd.example,
-          LIST@x.org,
-          d@cs.pd.example,
-        Resent-To: q r
-        Received: by x;
-         y
-        Date: 15 Aug 1998 13:32:00 -0500
-        message-id: <kept>
-        From: joe@dh.example
-        Reply-To: joe@dh.example
-        Mail-Followup-To: "The Boss" <b@dh.example>, "team C" <c@here.dd.example>,
-          LIST@x.org
-        To: "The Boss" <b@dh.example>, "team C" <c@here.dd.example>
-        Cc: LIST@x.org
-        X-First: 1
-        Subject: s
-        "#);
-    }
-
-    #[test]
-    fn an_empty_message_becomes_complete() {
-        insta::assert_snapshot!(show(&composed(&settings(), b"").unwrap()), @r"
-        Envelope-Sender: joe@dh.example
-        Envelope-Recipients:
-        Date: 14 Nov 2023 22:13:20 -0000
-        Message-ID: <20231114221320.77.qmail@id.example>
-        From: joe@dh.example
-        Cc: recipient list not shown: ;
-        ");
-    }
-
-    #[test]
-    fn senders_in_order_of_rank() {
-        let mut settings = settings();
-        let path = b"Return-Path: <r>\n";
-        let both = b"Return-Path: <r>\nEnvelope-Sender: e\n";
-        assert_eq!(composed(&settings, path).unwrap().sender, b"r@dh.example");
-        assert_eq!(composed(&settings, both).unwrap().sender, b"e@dh.example");
-        assert_eq!(
-            composed(&settings, b"Return-Path: <>\n").unwrap().sender,
-            b""
-        );
-        settings.drop_return_path = true;
-        settings.verp_per_recipient = true;
-        assert_eq!(
-            composed(&settings, path).unwrap().sender,
-            b"joe-@dh.example-@[]"
-        );
-        settings.verp_per_message = true;
-        settings.sender = Some(b"s u@cs+".to_vec());
-        assert_eq!(
-            composed(&settings, b"").unwrap().sender,
-            b"s u-1700000000.77-@cs.pd.example-@[]"
-        );
-        settings.envelope_fields = false;
-        settings.verp_per_message = false;
-        settings.verp_per_recipient = false;
-        assert_eq!(
-            composed(&settings, both).unwrap().sender,
-            b"s u@cs.pd.example"
-        );
-    }
-
-    /// Difference from the classic programs: nothing puts a line break into an envelope or a header.
-    #[test]
-    fn no_line_break_gets_in() {
-        for header in [
-            &b"To: \"a\\\n b\"@x\n"[..],
-            b"Cc: a\\\r@x\n",
-            b"Bcc: \"\0\"@x\n",
-        ] {
-            assert!(
-                composed(&settings(), header).is_err(),
-                "{}",
-                crate::Escaped(header)
-            );
-        }
-        let settings = settings();
-        let mut composition = Composition::new(&settings);
-        assert!(composition.recipient(b"a\nTroot").is_err());
-        composition.from(Mailbox {
-            name: Some(b"a\nBcc: b".to_vec()),
-            address: Some(b"x@y.z".to_vec()),
-        });
-        let header = composition.finish(STAMP).unwrap().header;
-        assert!(
-            String::from_utf8(header)
-                .unwrap()
-                .contains("From: \"a Bcc: b\" <x@y.z>\n")
-        );
-    }
-}
+mod tests;

@@ -9,12 +9,11 @@ mod known;
 
 pub use identity::Identity;
 
-use crate::control::Set;
 use crate::header::address_list::{ListError, rewrite};
 use crate::header::date::write_date;
 use crate::header::token::{Grammar, Kind, Lexer, Token};
 use crate::header::{Field, Qualifier};
-use crate::message::{Addresses, Stamp};
+use crate::message::{Addresses, Options, Stamp};
 use crate::{is_plain_local_part, quote_address};
 use known::{Known, Use};
 
@@ -24,43 +23,25 @@ use known::{Known, Use};
 pub struct Settings {
     /// Default host, default domain, plus domain.
     pub qualifier: Qualifier,
-    /// The host in Message-ID, as it is (control/idhost).
-    pub id_host: Vec<u8>,
     /// Who a message without From is from.
     pub from: Identity,
     /// User of the default sender (QMAILSUSER); `None` for that of `from`.
     pub sender_user: Option<Vec<u8>>,
     /// Host of the default sender (QMAILSHOST); `None` for that of `from`.
     pub sender_host: Option<Vec<u8>>,
-    /// Letter `s`: incoming Return-Path fields are dropped unread.
-    pub drop_return_path: bool,
-    /// Letter `f`: incoming From fields are dropped unread, and a new one is made.
-    pub drop_from: bool,
-    /// Letter `i`: incoming Message-ID fields are dropped, and a new one is made.
-    pub drop_message_id: bool,
-    /// Letter `r`: the sender asks for one return path per recipient, see [`verp`](crate::verp).
-    pub verp_per_recipient: bool,
-    /// Letter `m`: the default sender is different for each message.
-    pub verp_per_message: bool,
-    /// Addresses of mailing lists: a message to one of them gets a Mail-Followup-To.
-    pub mailing_lists: Set,
+    /// The rest.
+    pub options: Options,
 }
 
 impl Settings {
-    /// Nothing is dropped, no return path varies, no mailing list is known.
-    pub fn new(qualifier: Qualifier, id_host: impl Into<Vec<u8>>, from: Identity) -> Self {
+    /// The default sender is that of From.
+    pub fn new(qualifier: Qualifier, options: Options, from: Identity) -> Self {
         Self {
             qualifier,
-            id_host: id_host.into(),
             from,
             sender_user: None,
             sender_host: None,
-            drop_return_path: false,
-            drop_from: false,
-            drop_message_id: false,
-            verp_per_recipient: false,
-            verp_per_message: false,
-            mailing_lists: Set::default(),
+            options,
         }
     }
 }
@@ -108,10 +89,10 @@ impl InjectError {
 ///
 /// ```
 /// use qmail_core::header::{Field, Qualifier};
-/// use qmail_core::message::{Stamp, inject::{Identity, Injection, Settings}};
+/// use qmail_core::message::{Options, Stamp, inject::{Identity, Injection, Settings}};
 ///
 /// let qualifier = Qualifier::new(b"example.org", b"example.org", b"example.org")?;
-/// let settings = Settings::new(qualifier, "example.org", Identity::new("joe"));
+/// let settings = Settings::new(qualifier, Options::new("example.org"), Identity::new("joe"));
 /// let mut injection = Injection::new(&settings);
 /// injection.field(&Field::parse(b"To: ann, bob@x.example\n").unwrap())?;
 /// injection.field(&Field::parse(b"Bcc: eve\n").unwrap())?;
@@ -266,9 +247,9 @@ impl<'s> Injection<'s> {
         match known.treatment() {
             Use::Copy => field.write(&mut self.kept),
             Use::Drop => {}
-            Use::MessageId if self.settings.drop_message_id => {}
+            Use::MessageId if self.settings.options.drop_message_id => {}
             Use::MessageId => field.write(&mut self.kept),
-            Use::Sender if known == Known::From && self.settings.drop_from => {}
+            Use::Sender if known == Known::From && self.settings.options.drop_from => {}
             Use::Sender => self.rewrite(field, |_| ())?,
             Use::ReturnPath => self.read_return_path(field)?,
             Use::Recipients => self.read_recipients(field, known)?,
@@ -285,8 +266,11 @@ impl<'s> Injection<'s> {
         let settings = self.settings;
         let sender = match (&self.sender, &self.return_path) {
             (Some(sender), _) => sender.clone(),
-            (None, Some(path)) if settings.verp_per_recipient => [path, &b"-@[]"[..]].concat(),
-            (None, Some(path)) => path.clone(),
+            (None, Some(path)) => {
+                let mut sender = path.clone();
+                settings.options.mark_sender(&mut sender);
+                sender
+            }
             (None, None) => settings.default_sender(stamp)?,
         };
         let crlf = self.line_ends == LineEnds::CrLf;
@@ -326,8 +310,8 @@ impl<'s> Injection<'s> {
         seen.resent |= known.is_resent();
         match known {
             Known::Date => seen.date = true,
-            Known::MessageId => seen.message_id |= !self.settings.drop_message_id,
-            Known::From => seen.from |= !self.settings.drop_from,
+            Known::MessageId => seen.message_id |= !self.settings.options.drop_message_id,
+            Known::From => seen.from |= !self.settings.options.drop_from,
             Known::To | Known::Cc => seen.to_or_cc = true,
             Known::MailFollowupTo => seen.followup = true,
             Known::ResentDate => seen.resent_date = true,
@@ -369,7 +353,7 @@ impl<'s> Injection<'s> {
     }
 
     fn read_return_path(&mut self, field: &Field<'_>) -> Result<(), InjectError> {
-        if self.settings.drop_return_path {
+        if self.settings.options.drop_return_path {
             return Ok(());
         }
         let start = self.kept.len();
@@ -421,7 +405,7 @@ impl<'s> Injection<'s> {
             &mut self.recipients
         };
         recipients.extend(found.iter().rev());
-        let lists = &self.settings.mailing_lists;
+        let lists = &self.settings.options.mailing_lists;
         if matches!(known, Known::To | Known::Cc) && !lists.is_empty() {
             self.to_mailing_list |= found.iter().any(|address| lists.contains(address));
             self.followup.extend(found.iter());
@@ -458,7 +442,7 @@ impl<'s> Injection<'s> {
         if !message_id {
             sink.extend_from_slice(prefix);
             sink.extend_from_slice(b"Message-ID: ");
-            stamp.write_message_id(&self.settings.id_host, sink);
+            stamp.write_message_id(&self.settings.options.id_host, sink);
             sink.push(b'\n');
         }
         if !from {
@@ -501,15 +485,7 @@ impl Settings {
             .sender_user
             .clone()
             .unwrap_or_else(|| self.from.user.clone());
-        if self.verp_per_message {
-            user.push(b'-');
-            crate::decimal::push_decimal(&mut user, stamp.seconds);
-            user.push(b'.');
-            crate::decimal::push_decimal(&mut user, stamp.unique);
-        }
-        if self.verp_per_recipient {
-            user.push(b'-');
-        }
+        self.options.vary_sender(stamp, &mut user);
         let host = self.sender_host.as_deref().or(self.from.host.as_deref());
         let mut sender = identity::complete(&user, host, &self.qualifier, |address| {
             let mut sender = Vec::new();
@@ -518,9 +494,7 @@ impl Settings {
                 .for_each(|token| token.write_value(&mut sender));
             sender
         })?;
-        if self.verp_per_recipient {
-            sender.extend_from_slice(b"-@[]");
-        }
+        self.options.mark_sender(&mut sender);
         Ok(sender)
     }
 }

@@ -4,9 +4,11 @@ mod addresses;
 mod body;
 pub mod compose;
 pub mod inject;
+mod options;
 
 pub use addresses::Addresses;
 pub use body::BodyText;
+pub use options::Options;
 
 /// When and where a message is made, for its Date and its Message-ID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -56,6 +56,7 @@ pub use program::Programs;
 /// let agent = LocalAgent::new(maildirs, SystemTime::now);
 /// let local = LocalDelivery::new(Arc::new(users), agent);
 /// let outcomes = local.deliver(Job {
+///     message: 0,
 ///     content: Arc::new(MemoryContent("Subject: hello\n\nhello\n".into())),
 ///     sender: ReversePath::new("ann@example.net")?,
 ///     recipients: vec![Address::new("joe@example.org")?, Address::new("who@example.org")?],
@@ -115,6 +116,28 @@ impl LocalDelivery {
             }
         }
     }
+}
+
+/// Whether mail for this address would be delivered, as far as can be told without a message: not if it is nobody's, nor if
+/// it is an extension address without instructions. In doubt, also while a directory or a home cannot be read, it is yes.
+///
+/// For servers that would rather refuse than bounce. Reads files of the user, on a thread of the runtime's own.
+pub async fn has_mailbox(users: &dyn UserDirectory, recipient: &Address) -> bool {
+    let (local, host) = recipient.split();
+    if local.is_empty() || host.is_none() {
+        return true;
+    }
+    let user = match users.find(recipient).await {
+        Ok(Some(user)) => user,
+        Ok(None) => return false,
+        Err(_) => return true,
+    };
+    if user.maildir.is_some() {
+        return true;
+    }
+    let mailbox = mailbox(&user, local, host.unwrap_or_default());
+    let looked = tokio::task::spawn_blocking(move || lookup::find(&mailbox, &Bytes::new()));
+    !matches!(looked.await, Ok(Err(Outcome::Failed(_))))
 }
 
 fn mailbox(user: &User, local: &[u8], host: &[u8]) -> Mailbox {

@@ -47,6 +47,7 @@ impl World {
         let mut outcomes = self
             .local
             .deliver(Job {
+                message: 0,
                 content: Arc::new(MemoryContent(text.into())),
                 sender: ReversePath::new(sender.to_owned()).unwrap(),
                 recipients: vec![Address::new(recipient.to_owned()).unwrap()],

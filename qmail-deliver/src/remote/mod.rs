@@ -249,7 +249,11 @@ impl RemoteDelivery {
                 lock(&shared.backoff).connected(ip);
                 Some(stream)
             }
-            Ok(Err(error)) if error.kind() != std::io::ErrorKind::TimedOut => None,
+            Ok(Err(error)) if error.kind() != std::io::ErrorKind::TimedOut => {
+                // Who refuses is there.
+                lock(&shared.backoff).connected(ip);
+                None
+            }
             Ok(Err(_)) | Err(_) => {
                 let spread = lock(&shared.rng).random();
                 lock(&shared.backoff).timed_out(ip, (shared.now)(), spread);

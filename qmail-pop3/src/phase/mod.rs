@@ -8,6 +8,8 @@ pub(crate) use authorization::Authorization;
 pub(crate) use transaction::Transaction;
 pub(crate) use update::Update;
 
+use qmail_core::sasl;
+
 use crate::command::Command;
 use crate::output::{push_error, push_number};
 use crate::{Config, End, Event};
@@ -31,10 +33,11 @@ impl Phase {
         }
     }
 
-    pub(crate) fn command(self, command: Command<'_>, turn: &mut Turn<'_>) -> Self {
+    /// Takes a line, without its end.
+    pub(crate) fn line(self, line: &[u8], turn: &mut Turn<'_>) -> Self {
         match self {
-            Self::Authorization(authorization) => authorization.command(command, turn),
-            Self::Transaction(transaction) => transaction.command(command, turn),
+            Self::Authorization(authorization) => authorization.line(line, turn),
+            Self::Transaction(transaction) => transaction.command(Command::parse(line), turn),
             Self::Update(_) | Self::Over(_) => self,
         }
     }
@@ -42,7 +45,7 @@ impl Phase {
     /// Whether the client may send its next command: nothing is asked of the owner, and no reply is half sent.
     pub(crate) fn takes_commands(&self) -> bool {
         match self {
-            Self::Authorization(authorization) => !authorization.is_asking(),
+            Self::Authorization(authorization) => authorization.takes_lines(),
             Self::Transaction(transaction) => transaction.is_idle(),
             Self::Update(_) | Self::Over(_) => false,
         }
@@ -74,6 +77,14 @@ impl Turn<'_> {
         self.transmit.extend_from_slice(b"+OK \r\n");
     }
 
+    /// What a client that logs in by AUTH has to answer (RFC 5034 section 4).
+    pub(crate) fn challenge(&mut self, challenge: &[u8]) {
+        self.transmit.extend_from_slice(b"+ ");
+        self.transmit
+            .extend_from_slice(sasl::encode(challenge).as_bytes());
+        self.transmit.extend_from_slice(b"\r\n");
+    }
+
     /// `+OK` and numbers.
     pub(crate) fn ok_numbers(&mut self, numbers: &[u64]) {
         self.transmit.extend_from_slice(b"+OK");
@@ -95,10 +106,18 @@ impl Turn<'_> {
         self.error(text);
     }
 
-    /// The reply to CAPA (RFC 2449 section 5): the same before and after the login.
-    pub(crate) fn capabilities(&mut self) {
+    /// The reply to CAPA (RFC 2449 section 5): the same before and after the login, but for the ways to log in.
+    pub(crate) fn capabilities(&mut self, user: bool, others: &[String]) {
+        self.transmit.extend_from_slice(b"+OK \r\nTOP\r\nUIDL\r\n");
+        if user {
+            self.transmit.extend_from_slice(b"USER\r\n");
+        }
         self.transmit
-            .extend_from_slice(b"+OK \r\nTOP\r\nUIDL\r\nUSER\r\nEXPIRE NEVER\r\nRESP-CODES\r\n");
+            .extend_from_slice(b"EXPIRE NEVER\r\nRESP-CODES\r\n");
+        for other in others {
+            self.transmit.extend_from_slice(other.as_bytes());
+            self.transmit.extend_from_slice(b"\r\n");
+        }
         if self.config.pipelining {
             self.transmit.extend_from_slice(b"PIPELINING\r\n");
         }

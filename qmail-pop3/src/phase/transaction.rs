@@ -105,12 +105,14 @@ impl Transaction {
                 turn.ok();
             }
             Command::Noop => turn.ok(),
-            Command::Capa => turn.capabilities(),
+            Command::Capa => turn.capabilities(true, &[]),
             Command::Quit => return Phase::Update(Update::start(self.deleted, turn)),
             Command::Garbled => turn.misuse(b"syntax error"),
             Command::User(_)
             | Command::Pass(_)
             | Command::Apop(_)
+            | Command::Auth(_)
+            | Command::Stls
             | Command::Http
             | Command::Unknown => turn.misuse(b"unimplemented"),
         }

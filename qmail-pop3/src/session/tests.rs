@@ -6,8 +6,10 @@
 
 mod conversations;
 mod limits;
+mod login;
 
-use qmail_core::Credentials;
+use qmail_core::sasl::Verifier;
+use qmail_core::{Account, Credentials, LoginError};
 
 use super::*;
 use crate::Timestamp;
@@ -116,6 +118,22 @@ impl Owner {
                 };
                 self.session.answer_login(now, question, answer);
             }
+            Event::Verifier { question, name } => {
+                let found = match name.as_ref() {
+                    b"joe" => Ok((Account::new("joe"), verifier())),
+                    _ => Err(LoginError::Refused),
+                };
+                self.session.answer_verifier(now, question, found);
+            }
+            Event::Proved { question, account } => {
+                assert_eq!(account.name, "joe");
+                let answer = LoginAnswer::Accepted(self.listing());
+                self.session.answer_login(now, question, answer);
+            }
+            Event::StartTls => {
+                self.sent.extend_from_slice(b"-- TLS\r\n");
+                self.session.tls_started();
+            }
             Event::Retrieve {
                 question, message, ..
             } => {
@@ -164,6 +182,11 @@ impl Owner {
         }
         shown
     }
+}
+
+/// Of the password `se cret`.
+fn verifier() -> Verifier {
+    Verifier::new(b"se cret", b"salt", 4096).expect("within limits")
 }
 
 fn show(shown: &mut String, sent: &mut Vec<u8>) {

@@ -112,6 +112,14 @@ pub trait DiskFile: Send + Sync {
     /// What the disk says.
     fn truncate(&self, octets: u64) -> io::Result<()>;
 
+    /// Makes the file so long, with room on the disk for all of it: what was not written reads as zeros, and writing there does
+    /// not fail later for want of room, where the file system can promise that.
+    ///
+    /// # Errors
+    ///
+    /// What the disk says; the file may then have any length.
+    fn allocate(&self, octets: u64) -> io::Result<()>;
+
     /// Reads into `room` from `offset`; returns how much, 0 at the end.
     ///
     /// # Errors

@@ -284,6 +284,21 @@ impl DiskFile for RealFile {
         self.file.set_len(octets)
     }
 
+    fn allocate(&self, octets: u64) -> io::Result<()> {
+        #[cfg(target_os = "linux")]
+        {
+            use rustix::io::Errno;
+            match rustix::fs::fallocate(&*self.file, rustix::fs::FallocateFlags::empty(), 0, octets)
+            {
+                Ok(()) => return Ok(()),
+                // A file system that cannot promise room.
+                Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.file.set_len(octets)
+    }
+
     fn read_at(&self, room: &mut [u8], offset: u64) -> io::Result<usize> {
         loop {
             match self.file.read_at(room, offset) {

@@ -22,7 +22,7 @@ use super::{Disk, DiskFile, Stat};
 use image::{Change, Image};
 
 /// What is to go wrong. Operations are the calls that change something, counted from 1: `create`, `link`, `rename`,
-/// `rename_new`, `unlink`, `write_at`, `truncate`, `set_times`, `sync`.
+/// `rename_new`, `unlink`, `write_at`, `truncate`, `allocate`, `set_times`, `sync`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Trouble {
@@ -280,6 +280,10 @@ impl DiskFile for SimFile {
         let octets = usize::try_from(octets).unwrap_or(usize::MAX / 2);
         let act = |state: &mut State| state.image.change(self.inode, Change::Truncate { octets });
         self.disk.operate(act, |_| ())
+    }
+
+    fn allocate(&self, octets: u64) -> io::Result<()> {
+        self.truncate(octets)
     }
 
     fn read_at(&self, room: &mut [u8], offset: u64) -> io::Result<usize> {

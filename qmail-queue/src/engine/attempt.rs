@@ -264,6 +264,7 @@ impl Engine {
             None => entry.sender.clone(),
         };
         let task = Job {
+            message: id.0,
             content: Arc::clone(&entry.content),
             sender,
             recipients: batch.recipients.clone(),
@@ -342,7 +343,10 @@ impl Engine {
         for (delivery, (recipient, place)) in (reported.first_delivery..).zip(reported.batch) {
             let outcome = match outcomes.next() {
                 Some(outcome) => outcome,
-                None if dying => Outcome::Deferred(Report::from(NO_REPORT)),
+                // At a stop it may be the delivery that was stopped, not what it tried.
+                None if dying && !self.shared.is_stop_ordered() && !self.stopping => {
+                    Outcome::Deferred(Report::from(NO_REPORT))
+                }
                 None => {
                     self.log(&LogEvent::ReportMangled { delivery });
                     judged.left.push(recipient);

@@ -5,7 +5,8 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use qmail_core::bounce::{Notice, Plan, plan};
+use md5::{Digest as _, Md5};
+use qmail_core::bounce::{Excerpt, Notice, Piece, Plan, StatusWriter, plan};
 use qmail_core::{Content, Draft, Envelope, Origin, Receipt, ReversePath, SubmitError};
 
 use super::{Again, Engine, Event, TROUBLE_WAIT, World};
@@ -178,15 +179,25 @@ async fn tell_sender(world: &World, id: MessageId, notes: Arc<dyn Content>) -> R
             }
         },
     };
-    let notice = Notice {
-        from: &config.bounce_from,
-        host: &config.bounce_host,
-        to: &to,
-        sender: &sender,
-        double,
-    };
     let message = world.parts.spool.content(id).await?;
-    let receipt = submit(world, &notice, &*notes, &*message, from)
+    let limit = config.bounce_message_octets_max;
+    let seconds = world.seconds();
+    let word = boundary(config.boundary_seed, id, seconds);
+    let mut notice = Notice::new(&config.bounce_host, &to, &sender);
+    notice.form = config.bounce_form;
+    notice.from = &config.bounce_from;
+    notice.double = double;
+    notice.seconds = seconds;
+    notice.message_octets = message.octets();
+    notice.is_cut = limit.is_some_and(|limit| message.octets() > limit);
+    notice.word = &word;
+    let excerpt = limit.filter(|_| notice.is_cut).map(Excerpt::new);
+    let texts = Texts {
+        notes: &*notes,
+        message: &*message,
+        excerpt,
+    };
+    let receipt = submit(world, &notice, texts, from)
         .await
         .map_err(Trouble::Bounce)?;
     let qp = receipt.qp;
@@ -194,25 +205,46 @@ async fn tell_sender(world: &World, id: MessageId, notes: Arc<dyn Content>) -> R
     Ok(())
 }
 
+/// What a bounce quotes.
+struct Texts<'a> {
+    notes: &'a dyn Content,
+    message: &'a dyn Content,
+    /// If only the beginning of the message is quoted.
+    excerpt: Option<Excerpt>,
+}
+
 /// Queues a bounce. Neither the notes nor the message are ever held whole.
 async fn submit(
     world: &World,
     notice: &Notice<'_>,
-    notes: &dyn Content,
-    message: &dyn Content,
+    texts: Texts<'_>,
     from: ReversePath,
 ) -> Result<Receipt, BounceError> {
     let mut draft = world.bounces.begin(Origin::Bounce).await?;
-    let mut text = Vec::new();
-    notice.write_head(world.seconds(), &mut text);
-    draft.write(Bytes::from(text)).await?;
-    copy(notes, &mut *draft).await?;
-    let mut text = Vec::new();
-    notice.write_separator(&mut text);
-    draft.write(Bytes::from(text)).await?;
-    copy(message, &mut *draft).await?;
+    for piece in notice.pieces() {
+        match (piece, &texts.excerpt) {
+            (Piece::Text(text), _) => draft.write(Bytes::from(text)).await?,
+            (Piece::Notes, _) => copy(texts.notes, &mut *draft).await?,
+            (Piece::Statuses, _) => copy_statuses(texts.notes, &mut *draft).await?,
+            (Piece::Message, None) => copy(texts.message, &mut *draft).await?,
+            (Piece::Message, Some(excerpt)) => {
+                copy_beginning(texts.message, excerpt.clone(), &mut *draft).await?;
+            }
+        }
+    }
     let envelope = Envelope::new(from, vec![notice.to.clone()]);
     Ok(draft.commit(envelope).await?)
+}
+
+/// A word that stands in no message: nobody outside knows the seed.
+fn boundary(seed: u64, id: MessageId, seconds: u64) -> String {
+    let known = [
+        seed.to_le_bytes(),
+        id.0.to_le_bytes(),
+        seconds.to_le_bytes(),
+    ];
+    let digest = Md5::digest(known.concat());
+    digest.iter().map(|octet| format!("{octet:02x}")).collect()
 }
 
 async fn copy(content: &dyn Content, draft: &mut dyn Draft) -> Result<(), BounceError> {
@@ -221,6 +253,38 @@ async fn copy(content: &dyn Content, draft: &mut dyn Draft) -> Result<(), Bounce
         draft.write(chunk).await?;
     }
     Ok(())
+}
+
+async fn copy_statuses(notes: &dyn Content, draft: &mut dyn Draft) -> Result<(), BounceError> {
+    let mut body = notes.open().await?;
+    let mut writer = StatusWriter::default();
+    let mut fields = Vec::new();
+    while let Some(chunk) = body.next().await? {
+        writer.push(&chunk, &mut fields);
+        draft
+            .write(Bytes::from(std::mem::take(&mut fields)))
+            .await?;
+    }
+    writer.end(&mut fields);
+    Ok(draft.write(Bytes::from(fields)).await?)
+}
+
+async fn copy_beginning(
+    message: &dyn Content,
+    mut excerpt: Excerpt,
+    draft: &mut dyn Draft,
+) -> Result<(), BounceError> {
+    let mut body = message.open().await?;
+    let mut text = Vec::new();
+    while let Some(chunk) = body.next().await? {
+        let full = excerpt.push(&chunk, &mut text);
+        draft.write(Bytes::from(std::mem::take(&mut text))).await?;
+        if full {
+            break;
+        }
+    }
+    excerpt.end(&mut text);
+    Ok(draft.write(Bytes::from(text)).await?)
 }
 
 /// Why a bounce is not queued.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use qmail_core::bounce::Form;
 use qmail_core::route::Tables;
 use qmail_core::{Address, AddressError, Delivery, Submit};
 
@@ -63,6 +64,14 @@ pub struct Config {
     ///
     /// With `None` they are thrown away, with a line in the log.
     pub double_bounce_to: Option<Address>,
+    /// What bounces look like. Default: [`Form::Qsbmf`].
+    pub bounce_form: Form,
+    /// Most octets of a message that its bounce carries (control/bouncemaxbytes); the copy then ends with a line. Default: `None`,
+    /// all of it.
+    pub bounce_message_octets_max: Option<u64>,
+    /// What nobody else knows: it makes the boundaries of reports ([`Form::DeliveryStatus`]) such as no message can hold. Default:
+    /// 0, which keeps no secret.
+    pub boundary_seed: u64,
     /// This process, as `qp` in the log and in Received fields. Default: 0.
     pub pid: u32,
     /// The user it runs as, in the log. Default: 0.
@@ -89,6 +98,9 @@ impl Config {
             bounce_from: Bytes::from_static(b"MAILER-DAEMON"),
             bounce_host: host,
             double_bounce_to: Some(Address::new(postmaster)?),
+            bounce_form: Form::default(),
+            bounce_message_octets_max: None,
+            boundary_seed: 0,
             pid: 0,
             uid: 0,
             extra_recipients: Vec::new(),

@@ -4,7 +4,8 @@ use std::collections::HashSet;
 use std::io;
 
 use crate::split::layout::{Directory, SPLIT, message_id};
-use crate::{Disk, MessageId};
+use crate::spool::journal;
+use crate::{Disk, MessageId, SpoolError};
 
 /// How many messages a split-directory queue holds: accepted, and not yet removed.
 ///
@@ -25,6 +26,26 @@ pub fn count_messages(disk: &dyn Disk) -> io::Result<u64> {
     }
     Ok(count)
 }
+
+/// How many messages a journal holds. The queue may run meanwhile: what is told is what the disk says at some moment of the
+/// count. Takes the memory of an index.
+///
+/// # Errors
+///
+/// The journal cannot be read.
+pub fn count_journal_messages(disk: &dyn Disk) -> Result<u64, SpoolError> {
+    for _ in 1..JOURNAL_TRIES {
+        match journal::count(disk) {
+            // A segment was removed meanwhile.
+            Err(SpoolError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+            result => return result,
+        }
+    }
+    journal::count(disk)
+}
+
+/// How often a journal is read again that changes meanwhile.
+const JOURNAL_TRIES: usize = 9;
 
 /// What the directories of a split-directory queue hold, as qmail-qstat(8) counts it: by names, so that a million take no time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

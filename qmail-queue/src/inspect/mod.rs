@@ -4,6 +4,6 @@ mod count;
 mod listing;
 mod qread;
 
-pub use count::{Names, count_messages, count_names};
+pub use count::{Names, count_journal_messages, count_messages, count_names};
 pub use listing::{Listed, ListedRecipient, Listing};
 pub use qread::write_qread;

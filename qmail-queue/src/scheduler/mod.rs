@@ -123,6 +123,10 @@ pub const IDLE_PASSES_MAX: usize = 256;
 /// No further recipients are read for a pass with this many jobs that cannot start.
 pub const JOBS_LOADED_MAX: usize = 4_000;
 
+/// A new message that is opened so soon after its birth is on time: it was routed meanwhile, and its attempts follow from
+/// its birth.
+const ROUTING_SECONDS: u64 = 3;
+
 impl Scheduler {
     /// A schedule without messages.
     pub fn new(limits: Limits) -> Self {
@@ -254,7 +258,12 @@ impl Scheduler {
         self.passes_opened += 1;
         let pass = PassId(self.passes_opened);
         let Known { id, birth } = message;
-        let retry_at = next_attempt(birth, now, channel);
+        // What routing took is not its age.
+        let start = match used {
+            Use::Fresh if now <= birth.saturating_add(ROUTING_SECONDS) => birth,
+            _ => now,
+        };
+        let retry_at = next_attempt(birth, start, channel);
         self.lane(channel).take_slot(used);
         self.passes
             .insert(pass, Pass::new(message, channel, retry_at, used));
@@ -264,7 +273,7 @@ impl Scheduler {
             channel,
             birth,
             retry_at,
-            dying: is_dying(birth, now, self.limits.lifetime_seconds),
+            dying: is_dying(birth, start, self.limits.lifetime_seconds),
         })
     }
 }

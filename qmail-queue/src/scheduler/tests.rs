@@ -299,3 +299,64 @@ proptest! {
         play(&choices, bounds);
     }
 }
+
+/// Tries all that is due at `now` once, without success; gives the attempts.
+fn defer_all(scheduler: &mut Scheduler, now: u64) -> Vec<Attempt> {
+    let mut attempts = Vec::new();
+    while let Some(step) = scheduler.poll(now) {
+        match step {
+            Step::Open(attempt) => {
+                attempts.push(attempt);
+                scheduler.offer(attempt.pass, "host".into());
+                scheduler.handle_page(attempt.pass, false);
+            }
+            Step::Start(pass, job) => {
+                scheduler.handle_report(pass, job, true);
+                scheduler.handle_recorded(pass);
+            }
+            Step::Complete { pass, .. } => {
+                let attempt = attempts.iter().find(|attempt| attempt.pass == pass);
+                scheduler.handle_put_off(pass, attempt.unwrap().retry_at);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    attempts
+}
+
+#[test]
+fn a_message_is_tried_at_the_times_of_the_vectors_to_the_second() {
+    let text = include_str!("../../testdata/retry-schedule.json");
+    let vectors: serde_json::Value = serde_json::from_str(text).unwrap();
+    for (channel, last) in [(Channel::Local, 78), (Channel::Remote, 39)] {
+        let mut scheduler = Scheduler::new(Limits::default());
+        scheduler.handle_new(MessageId(7), NOW, &[channel]);
+        // Routing may take a moment.
+        let first = defer_all(&mut scheduler, NOW + ROUTING_SECONDS);
+        assert!(!first[0].dying);
+        let name = channel.name();
+        for time in vectors["first_retries_from_birth"][name]
+            .as_array()
+            .unwrap()
+        {
+            let due = NOW + time.as_u64().unwrap();
+            assert_eq!(scheduler.deadline(NOW), Some(due), "{name}");
+            assert!(defer_all(&mut scheduler, due - 1).is_empty(), "{name}");
+            assert!(!defer_all(&mut scheduler, due)[0].dying, "{name}");
+        }
+        for attempt in 21..=last {
+            let due = scheduler.deadline(NOW).unwrap();
+            let dying = defer_all(&mut scheduler, due)[0].dying;
+            assert_eq!(dying, attempt == last, "{name} {attempt}");
+        }
+    }
+}
+
+#[test]
+fn a_new_message_that_waited_for_a_slot_has_the_age_that_it_has() {
+    let mut scheduler = Scheduler::new(Limits::default());
+    scheduler.handle_new(MessageId(7), NOW, &[Channel::Local]);
+    let now = NOW + ROUTING_SECONDS + 1;
+    let attempt = defer_all(&mut scheduler, now)[0];
+    assert_eq!(attempt.retry_at, next_attempt(NOW, now, Channel::Local));
+}

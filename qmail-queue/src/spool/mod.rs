@@ -9,9 +9,14 @@
 //! | routed | [`Spool::route`] | text, sender, birth, recipients for each channel, marks, failure notes |
 //! | gone | [`Spool::remove`], from incoming or routed | |
 
+mod content;
+mod directory;
+mod gather;
+pub(crate) mod journal;
 mod memory;
 pub mod split;
 
+pub use journal::{JournalConfig, JournalSpool};
 pub use memory::MemorySpool;
 pub use split::SplitSpool;
 
@@ -392,5 +397,21 @@ pub enum SpoolError {
         path: PathBuf,
         /// What is wrong, in a few words.
         reason: String,
+    },
+    /// The spool was made by a program that keeps it in another form.
+    #[error("{} has the format of version {found}, and this program knows version {known} only: use the program that made it", path.display())]
+    Version {
+        /// Which file.
+        path: PathBuf,
+        /// What it is.
+        found: u32,
+        /// What can be read.
+        known: u32,
+    },
+    /// Another process, or another part of this one, uses the spool.
+    #[error("{} is in use by another process: stop that first", path.display())]
+    InUse {
+        /// Its directory.
+        path: PathBuf,
     },
 }

@@ -1,5 +1,8 @@
+use proptest::prelude::*;
+
 use super::*;
 use crate::Escaped;
+use crate::control::Set;
 use crate::header::{Part, Splitter};
 
 const STAMP: Stamp = Stamp {
@@ -10,14 +13,22 @@ const STAMP: Stamp = Stamp {
 
 fn settings() -> Settings {
     let qualifier = Qualifier::new(b"dh.example", b"dd.example", b"pd.example").unwrap();
-    Settings::new(qualifier, "id.example", Identity::new("joe"))
+    Settings::new(qualifier, Options::new("id.example"), Identity::new("joe"))
 }
 
 fn feed(injection: &mut Injection<'_>, header: &[u8]) -> Result<(), InjectError> {
+    feed_pieces(injection, &[header])
+}
+
+fn feed_pieces(injection: &mut Injection<'_>, pieces: &[&[u8]]) -> Result<(), InjectError> {
     let mut splitter = Splitter::with_mbox_lines(1_000_000);
-    let mut rest = header;
-    while let Some(Part::Field(field)) = splitter.next(&mut rest).unwrap() {
-        injection.field(&field)?;
+    for mut piece in pieces.iter().copied() {
+        while let Some(part) = splitter.next(&mut piece).unwrap() {
+            match part {
+                Part::Field(field) => injection.field(&field)?,
+                Part::Body { .. } => return Ok(()),
+            }
+        }
     }
     while let Some(Part::Field(field)) = splitter.finish() {
         injection.field(&field)?;
@@ -63,7 +74,7 @@ fn a_bare_message_becomes_complete() {
 fn everything_at_once() {
     let mut settings = settings();
     settings.from.name = Some(b"Joe \"Q\" Public".to_vec());
-    settings.mailing_lists = Set::parse(b"list@lists.example\n");
+    settings.options.mailing_lists = Set::parse(b"list@lists.example\n");
     let message = injected(
         &settings,
         b"From joe Thu Jan  1 00:00:00 1970\n\
@@ -119,12 +130,12 @@ fn senders_in_order_of_rank() {
         injected(&letters, b"").unwrap().sender,
         b"joe@cs.pd.example"
     );
-    letters.verp_per_recipient = true;
+    letters.options.verp_per_recipient = true;
     assert_eq!(
         injected(&letters, b"").unwrap().sender,
         b"joe-@cs.pd.example-@[]"
     );
-    letters.verp_per_message = true;
+    letters.options.verp_per_message = true;
     assert_eq!(
         injected(&letters, b"").unwrap().sender,
         b"joe-1700000000.77-@cs.pd.example-@[]"
@@ -134,9 +145,9 @@ fn senders_in_order_of_rank() {
         injected(&letters, path).unwrap().sender,
         b"b@dh.example-@[]"
     );
-    letters.drop_return_path = true;
-    letters.verp_per_recipient = false;
-    letters.verp_per_message = false;
+    letters.options.drop_return_path = true;
+    letters.options.verp_per_recipient = false;
+    letters.options.verp_per_message = false;
     letters.sender_user = Some(b"s u".to_vec());
     letters.sender_host = Some(b"[10.0.0.1]".to_vec());
     assert_eq!(injected(&letters, path).unwrap().sender, b"s u@[10.0.0.1]");
@@ -217,8 +228,8 @@ fn a_sender_field_must_be_understood() {
         );
     }
     let mut dropping = settings();
-    dropping.drop_from = true;
-    dropping.drop_return_path = true;
+    dropping.options.drop_from = true;
+    dropping.options.drop_return_path = true;
     injected(&dropping, b"From: a (x\nReturn-Path: a@x.org>\n").unwrap();
 }
 
@@ -282,5 +293,48 @@ fn arguments_come_before_the_header() {
             Some(&b"arg@dh.example"[..])
         );
         assert!(message.header.ends_with(b"Apparently-To: c@dh.example\n"));
+    }
+}
+
+const PIECES: &[&[u8]] = &[
+    b"To: ann, Bob <bob@x.org>\n",
+    b"Cc: team: a@x.org, \"b\n c\"@y;\r\n",
+    b"From: joe (Joe)\n",
+    b"Bcc: (broken\n",
+    b"Resent-To: r\n",
+    b"Return-Path: <s@x>\n",
+    b"From mbox line\n",
+    b"Subject : x\n\ty\n",
+    b" continued\n",
+    b"no field\n",
+    b"\r\n",
+    b"\n",
+    b"X:",
+];
+
+proptest! {
+    /// Wherever the input is cut, the message is the same; what it was made of, made again, is the same but for what was
+    /// taken away.
+    #[test]
+    fn no_cut_changes_a_message(
+        pieces in proptest::collection::vec(prop::sample::select(PIECES), 0..8),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let header = pieces.concat();
+        let settings = settings();
+        let make = |pieces: &[&[u8]]| {
+            let mut injection = Injection::new(&settings);
+            feed_pieces(&mut injection, pieces)?;
+            injection.finish(STAMP)
+        };
+        let whole = make(&[&header]);
+        let (start, end) = header.split_at(cut.index(header.len() + 1));
+        prop_assert_eq!(&make(&[start, end]), &whole);
+        let octets: Vec<_> = header.chunks(1).collect();
+        prop_assert_eq!(&make(&octets), &whole);
+        if let Ok(message) = whole {
+            let again = make(&[&message.header]).unwrap();
+            prop_assert_eq!(String::from_utf8_lossy(&again.header), String::from_utf8_lossy(&message.header));
+        }
     }
 }

@@ -46,6 +46,7 @@ fn delivery(net: &Net) -> RemoteDelivery {
 
 fn job(recipients: &[&str]) -> Job {
     Job {
+        message: 0,
         content: Arc::new(MemoryContent("Subject: x\n\nhi\n".into())),
         sender: ReversePath::new("s@x").unwrap(),
         recipients: recipients

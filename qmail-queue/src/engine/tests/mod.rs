@@ -7,5 +7,6 @@ mod disk;
 mod faults;
 mod life;
 mod record;
+mod reports;
 mod trouble;
 mod world;

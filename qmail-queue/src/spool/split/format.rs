@@ -11,6 +11,8 @@
 use bytes::Bytes;
 use qmail_core::{ADDRESS_OCTETS_MAX, Address, AddressError, Envelope, ReversePath};
 
+use crate::DiskFile;
+
 /// Longest record of an address in octets: letter, address, NUL.
 pub const RECORD_OCTETS_MAX: usize = ADDRESS_OCTETS_MAX + 2;
 
@@ -153,6 +155,53 @@ pub fn split_recipient(octets: &mut Bytes) -> Result<Option<RecipientRecord>, Fo
         address: Address::new(record.text)?,
         done,
     }))
+}
+
+/// Recipients are read in pieces of this size, after a first one that does for most messages.
+const READ_OCTETS: usize = 64 * 1024;
+const FIRST_READ_OCTETS: usize = 4096;
+
+/// Why recipients cannot be read.
+#[derive(Debug)]
+pub(in crate::spool) enum ReadError {
+    Io(std::io::Error),
+    Format(FormatError),
+}
+
+/// Reads up to `max` recipients, from `from` on; they end at `end` or with the file. Fewer than `max` means that there are no
+/// more. Blocks.
+pub(in crate::spool) fn read_recipients(
+    file: &dyn DiskFile,
+    from: u64,
+    end: u64,
+    max: usize,
+) -> Result<Vec<RecipientRecord>, ReadError> {
+    let mut found = Vec::new();
+    let mut at = from;
+    let mut rest = Bytes::new();
+    let mut piece = FIRST_READ_OCTETS;
+    while found.len() < max {
+        if let Some(record) = split_recipient(&mut rest).map_err(ReadError::Format)? {
+            found.push(record);
+            continue;
+        }
+        let left = usize::try_from(end.saturating_sub(at)).unwrap_or(usize::MAX);
+        let mut room = vec![0; rest.len() + piece.min(left)];
+        piece = READ_OCTETS;
+        room[..rest.len()].copy_from_slice(&rest);
+        let read = file.read_at(&mut room[rest.len()..], at);
+        let count = read.map_err(ReadError::Io)?;
+        if count == 0 {
+            if rest.is_empty() {
+                break;
+            }
+            return Err(ReadError::Format(FormatError::Torn));
+        }
+        at += count as u64;
+        room.truncate(rest.len() + count);
+        rest = room.into();
+    }
+    Ok(found)
 }
 
 struct Record {

@@ -13,7 +13,6 @@
 mod accept;
 mod clean;
 mod commit;
-mod content;
 #[cfg(test)]
 mod crash;
 pub mod format;
@@ -34,18 +33,18 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use futures::channel::oneshot;
 use qmail_core::{Content, ReversePath};
 
-pub use tree::SendMutex;
+pub use tree::{SendMutex, create_locks};
 pub use trigger::Trigger;
 
 use self::accept::SplitDraft;
 use self::commit::Committer;
-use self::format::FormatError;
+use self::format::{FormatError, ReadError};
 use self::layout::Directory;
 use self::spares::Spares;
+use super::content;
 use super::{
     Channel, Entry, Found, Incoming, MessageId, Position, Recipient, Routed, Settled, Spool,
     SpoolDraft, SpoolError,
@@ -55,10 +54,6 @@ use crate::{Disk, DiskFile, RealDisk, Workers};
 
 /// Largest envelope in octets that is read: 100,000 recipients of the longest kind.
 const TODO_OCTETS_MAX: u64 = 128 << 20;
-
-/// Recipients are read in pieces of this size, after a first one that does for most messages.
-const READ_OCTETS: usize = 64 * 1024;
-const FIRST_READ_OCTETS: usize = 4096;
 
 /// qmail's queue directory as a [`Spool`]. Cheap to clone; clones share one queue and its group commit.
 ///
@@ -430,41 +425,23 @@ fn recipients(
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(source) => return Err(SpoolError::Read { path, source }),
     };
-    let mut found = Vec::new();
+    let records = format::read_recipients(&*file, from.0, u64::MAX, max);
     let mut at = from.0;
-    let mut rest = Bytes::new();
-    let mut piece = FIRST_READ_OCTETS;
-    while found.len() < max {
-        let split = format::split_recipient(&mut rest);
-        if let Some(record) = split.map_err(|error| damaged(&path, error))? {
-            let next = at + record.octets as u64;
-            found.push(Recipient {
-                position: Position(at),
-                next: Position(next),
-                address: record.address,
-                done: record.done,
-            });
-            at = next;
-            continue;
+    let records = records.map_err(|error| match error {
+        ReadError::Io(source) => SpoolError::Read { path, source },
+        ReadError::Format(error) => damaged(&path, error),
+    })?;
+    let with_place = |record: format::RecipientRecord| {
+        let position = Position(at);
+        at += record.octets as u64;
+        Recipient {
+            position,
+            next: Position(at),
+            address: record.address,
+            done: record.done,
         }
-        let mut room = vec![0; piece];
-        piece = READ_OCTETS;
-        room[..rest.len()].copy_from_slice(&rest);
-        let read = file.read_at(&mut room[rest.len()..], at + rest.len() as u64);
-        let count = read.map_err(|source| SpoolError::Read {
-            path: path.clone(),
-            source,
-        })?;
-        if count == 0 {
-            if rest.is_empty() {
-                break;
-            }
-            return Err(damaged(&path, FormatError::Torn));
-        }
-        room.truncate(rest.len() + count);
-        rest = room.into();
-    }
-    Ok(found)
+    };
+    Ok(records.into_iter().map(with_place).collect())
 }
 
 /// Creates a file in place of whatever a crash left there; `true` if there was something.

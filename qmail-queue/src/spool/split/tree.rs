@@ -8,6 +8,7 @@ use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::layout::{self, Directory};
+use crate::spool::directory;
 
 /// Directories that hold others, with their modes.
 const PARENTS: [(&str, u32); 5] = [
@@ -20,45 +21,39 @@ const PARENTS: [(&str, u32); 5] = [
 
 /// Makes what is missing of a queue directory, owned by the caller, and makes it durable. What exists is left as it is.
 pub(super) fn create(root: &Path) -> io::Result<()> {
-    let here = rustix::fs::CWD;
-    if make_directory(here, root, 0o750)? {
-        let parent = match root.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            // A relative path of one part.
-            _ => Path::new("."),
-        };
-        let parent = rustix::fs::openat(here, parent, DIRECTORY_FLAGS, Mode::empty())?;
-        rustix::fs::fsync(parent)?;
-    }
-    let queue = rustix::fs::openat(here, root, DIRECTORY_FLAGS, Mode::empty())?;
+    let queue = directory::make_root(root, 0o750)?;
     for (name, mode) in PARENTS {
-        make_directory(&queue, Path::new(name), mode)?;
+        directory::make(&queue, Path::new(name), mode)?;
     }
     for directory in Directory::all() {
-        make_directory(&queue, &directory.path(), directory.mode())?;
+        directory::make(&queue, &directory.path(), directory.mode())?;
     }
-    make_file(&queue, layout::SEND_MUTEX, 0o600, &[])?;
-    make_file(&queue, layout::TCPTO, 0o644, &[0; layout::TCPTO_OCTETS])?;
+    make_lock_files(&queue)?;
     make_fifo(&queue, layout::TRIGGER, 0o622)?;
     for (name, _) in PARENTS {
-        let parent = rustix::fs::openat(&queue, name, DIRECTORY_FLAGS, Mode::empty())?;
-        rustix::fs::fsync(parent)?;
+        directory::sync(&queue, Path::new(name))?;
     }
     Ok(rustix::fs::fsync(queue)?)
 }
 
-/// `false` if it was there.
-fn make_directory(at: impl std::os::fd::AsFd, path: &Path, mode: u32) -> io::Result<bool> {
-    let mode = Mode::from_raw_mode(mode);
-    match rustix::fs::mkdirat(&at, path, mode) {
-        // The umask took bits away.
-        Ok(()) => {
-            rustix::fs::chmodat(&at, path, mode, AtFlags::empty())?;
-            Ok(true)
-        }
-        Err(Errno::EXIST) => Ok(false),
-        Err(error) => Err(error.into()),
-    }
+/// Makes what is missing of a queue directory whose messages are kept elsewhere: `lock`, with what [`SendMutex`] locks and the
+/// table of hosts that time out. Durable on return.
+///
+/// # Errors
+///
+/// What the system says.
+pub fn create_locks(root: impl AsRef<Path>) -> io::Result<()> {
+    let queue = directory::make_root(root.as_ref(), 0o750)?;
+    let lock = Path::new("lock");
+    directory::make(&queue, lock, 0o750)?;
+    make_lock_files(&queue)?;
+    directory::sync(&queue, lock)?;
+    Ok(rustix::fs::fsync(queue)?)
+}
+
+fn make_lock_files(queue: &OwnedFd) -> io::Result<()> {
+    make_file(queue, layout::SEND_MUTEX, 0o600, &[])?;
+    make_file(queue, layout::TCPTO, 0o644, &[0; layout::TCPTO_OCTETS])
 }
 
 fn make_file(queue: &OwnedFd, path: &str, mode: u32, content: &[u8]) -> io::Result<()> {
@@ -110,7 +105,3 @@ impl SendMutex {
         Ok(Self { _file: file })
     }
 }
-
-const DIRECTORY_FLAGS: OFlags = OFlags::RDONLY
-    .union(OFlags::DIRECTORY)
-    .union(OFlags::CLOEXEC);

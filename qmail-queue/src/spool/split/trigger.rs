@@ -49,7 +49,7 @@ impl Trigger {
         let path = root.as_ref().join(layout::TRIGGER);
         let fifo = rustix::fs::open(&path, flags, Mode::empty())?;
         // Anything else, as some ways to copy a queue make it, would always seem to be pulled.
-        if FileType::from_raw_mode(rustix::fs::fstat(&fifo)?.st_mode) != FileType::Fifo {
+        if !is_fifo(&fifo)? {
             let words = format!("{} is no FIFO: remove it", path.display());
             return Err(io::Error::other(words));
         }
@@ -83,10 +83,17 @@ impl Trigger {
     pub fn pull(root: impl AsRef<Path>) {
         let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let path = root.as_ref().join(layout::TRIGGER);
-        if let Ok(fifo) = rustix::fs::open(path, flags, Mode::empty()) {
+        if let Ok(fifo) = rustix::fs::open(path, flags, Mode::empty())
+            && is_fifo(&fifo).unwrap_or(false)
+        {
             let _ = rustix::io::write(fifo, &[0]);
         }
     }
+}
+
+fn is_fifo(fd: &OwnedFd) -> io::Result<bool> {
+    let stat = rustix::fs::fstat(fd)?;
+    Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Fifo)
 }
 
 impl Drop for Trigger {

@@ -18,7 +18,7 @@ pub(super) enum Protocol {
 /// How the octets are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mode {
-    /// Line by line, each after its reply, until the reply to DATA or to a POP3 password; the rest at once.
+    /// Line by line, each after its reply, until the reply to DATA, STARTTLS or a POP3 password; the rest at once.
     Lockstep,
     /// Everything at once, without waiting for the greeting.
     Burst,
@@ -89,7 +89,7 @@ const OUTPUT_OCTETS_MAX: usize = 16 << 20;
 
 /// What the thread that reads has seen.
 #[derive(Debug, Default)]
-struct Heard {
+pub(super) struct Heard {
     output: Vec<u8>,
     replies: Vec<String>,
     /// Where the line begins that has not ended yet.
@@ -142,7 +142,7 @@ impl Ear {
 }
 
 impl Heard {
-    fn take(&mut self, octets: &[u8], protocol: Protocol) {
+    pub(super) fn take(&mut self, octets: &[u8], protocol: Protocol) {
         if self.output.len() + octets.len() > OUTPUT_OCTETS_MAX {
             return;
         }
@@ -159,6 +159,17 @@ impl Heard {
                 self.replies.push(to_text(line.trim_ascii_end()));
             }
             self.line += length + 1;
+        }
+    }
+}
+
+impl Heard {
+    /// All of it; `closed` by the server or not.
+    pub(super) fn into_transcript(self, closed: bool) -> Transcript {
+        Transcript {
+            output: self.output,
+            replies: self.replies,
+            closed,
         }
     }
 }
@@ -200,14 +211,10 @@ pub(super) fn hold(
         ear.wait(CLOSE, |_| false);
         let _ = stream.shutdown(Shutdown::Both);
     }
-    Ok(ear.with(|heard| Transcript {
-        output: std::mem::take(&mut heard.output),
-        replies: std::mem::take(&mut heard.replies),
-        closed,
-    }))
+    Ok(ear.with(std::mem::take).into_transcript(closed))
 }
 
-fn connect(address: SocketAddr) -> Result<TcpStream, String> {
+pub(super) fn connect(address: SocketAddr) -> Result<TcpStream, String> {
     let open = || {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
@@ -261,7 +268,7 @@ fn is_last_in_lockstep(line: &[u8], protocol: Protocol) -> bool {
     let verb = line.split(|octet| octet.is_ascii_whitespace()).next();
     let verb = verb.unwrap_or_default().to_ascii_uppercase();
     match protocol {
-        Protocol::Smtp => verb == b"DATA",
+        Protocol::Smtp => verb == b"DATA" || verb == b"STARTTLS",
         Protocol::Pop3 => verb == b"PASS" || verb == b"APOP",
     }
 }

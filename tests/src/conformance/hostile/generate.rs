@@ -8,6 +8,12 @@ pub(super) fn connections(id: &str) -> Option<Vec<Vec<u8>>> {
             let all: Vec<u8> = (0..=255).collect();
             one([&b"EHLO c.test\r\nSTARTTLS\r\n"[..], &all.repeat(64)].concat())
         }
+        "TLS-fragmented-clienthello" => one([
+            &b"EHLO c.test\r\nSTARTTLS\r\n"[..],
+            &super::encrypted::fragmented_client_hello(),
+        ]
+        .concat()),
+        "LEN-rcpt-100k" => one(message_to(100_000)),
         "PIPE-junk-commands" => one(b"XYZZY\r\n".repeat(100_000)),
         "PIPE-helo-long" => one(line(b"EHLO ", &b"a".repeat(10_000))),
         "LEN-cmd-1MB-then-verb" => Some(
@@ -74,4 +80,27 @@ fn message(text: &[u8]) -> Vec<u8> {
     let envelope =
         b"EHLO c.test\r\nMAIL FROM:<s@remote.test>\r\nRCPT TO:<alice@local.test>\r\nDATA\r\n";
     [&envelope[..], text, b".\r\nQUIT\r\n"].concat()
+}
+
+/// A message to so many recipients.
+fn message_to(count: u32) -> Vec<u8> {
+    let mut octets = b"EHLO c.test\r\nMAIL FROM:<s@remote.test>\r\n".to_vec();
+    for number in 0..count {
+        octets.extend_from_slice(format!("RCPT TO:<u{number}@local.test>\r\n").as_bytes());
+    }
+    octets.extend_from_slice(b"DATA\r\nSubject: t\r\n\r\nx\r\n.\r\n");
+    octets
+}
+
+/// A message with a line of so many letters, and that the connection goes on after it.
+pub(super) fn message_of(letters: usize) -> Vec<u8> {
+    let envelope =
+        b"EHLO c.test\r\nMAIL FROM:<s@remote.test>\r\nRCPT TO:<alice@local.test>\r\nDATA\r\n";
+    let text = [
+        &b"Subject: t\r\n\r\n"[..],
+        &b"a".repeat(letters),
+        b"\r\n.\r\n",
+    ]
+    .concat();
+    [&envelope[..], &text, b"NOOP\r\nQUIT\r\n"].concat()
 }

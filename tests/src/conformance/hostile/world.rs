@@ -1,5 +1,6 @@
 //! The server that a hostile client meets: the fixture that `hostile.json` names.
 
+use std::ffi::OsString;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -12,11 +13,14 @@ use super::super::octets::{Octets, Table};
 use super::super::tree;
 use super::conversation::Protocol;
 use crate::server::Server;
+use crate::tls::Identity;
 
 /// A server in a scratch home.
 pub(super) struct World {
     server: Server,
     home: PathBuf,
+    /// Whom its clients have to trust.
+    pub(super) identity: Identity,
     _work: tempfile::TempDir,
 }
 
@@ -31,6 +35,12 @@ pub(super) struct Queued {
 /// How many messages alice has.
 const MESSAGES: u64 = 2;
 
+/// The password `secret` of alice and bob, hashed.
+const PASSWORDS: &str = "\
+alice:$argon2id$v=19$m=7168,t=5,p=1$O3+omYgCYjGceX+KXS+ElA$ErgQQ6pSryG6wD2SPygK60+X33FrfJqMA7L1XrRgEEU
+bob:$argon2id$v=19$m=7168,t=5,p=1$er8ux0mBvm1XEd1KLAxvzg$hCjIpYMasjy+3On+bbdE2rG28hDik3LOWxJXm1NsIPI
+";
+
 /// How long ago alice's messages came.
 const AGE_SECONDS: f64 = 3600.0;
 
@@ -38,25 +48,81 @@ const AGE_SECONDS: f64 = 3600.0;
 const SETTLE: Duration = Duration::from_secs(3);
 
 impl World {
-    /// Makes the home and starts the server in it. Without `deliver` mail is routed and then held.
+    /// Makes the home and starts the server in it. Without `deliver` mail is routed and then held. With `any_password` every
+    /// user has any; else alice and bob have theirs, and may show it in clear.
     pub(super) fn new(
         program: &str,
         control: &Table<Octets>,
         deliver: bool,
+        any_password: bool,
+    ) -> std::io::Result<Self> {
+        let control: Vec<_> = (control.0.iter())
+            .map(|(name, content)| (name.as_os().to_owned(), content.0.clone()))
+            .collect();
+        Self::start(program, &control, deliver, any_password)
+    }
+
+    /// With these control files besides, and any password.
+    pub(super) fn with_controls(
+        program: &str,
+        control: &[(&str, &str)],
+        deliver: bool,
+    ) -> std::io::Result<Self> {
+        let control: Vec<_> = (control.iter())
+            .map(|(name, content)| (OsString::from(name), content.as_bytes().to_vec()))
+            .collect();
+        Self::start(program, &control, deliver, true)
+    }
+
+    fn start(
+        program: &str,
+        control: &[(OsString, Vec<u8>)],
+        deliver: bool,
+        any_password: bool,
     ) -> std::io::Result<Self> {
         let work = tempfile::Builder::new().prefix("hostile.").tempdir()?;
         let home = fs::canonicalize(work.path())?.join("home");
         make_home(&home, control)?;
+        let identity = Identity::new();
+        identity.install(&home);
         if !deliver {
             for name in ["concurrencylocal", "concurrencyremote"] {
                 fs::write(home.join("control").join(name), "0\n")?;
             }
         }
+        let mut options = Vec::new();
+        if any_password {
+            options.push("--any-password");
+        } else {
+            fs::write(home.join("control/authinclear"), "1\n")?;
+            fs::write(home.join("users/passwords"), PASSWORDS)?;
+        }
         Ok(Self {
-            server: Server::start_free(program, &home, &["--any-password"]),
+            server: Server::start_free(program, &home, &options),
             home,
+            identity,
             _work: work,
         })
+    }
+
+    /// What no entry may bring about, as far as the log tells.
+    pub(super) fn trouble(&self) -> String {
+        let log = self.log();
+        let bad = |line: &&String| line.contains("panicked") || line.chars().any(char::is_control);
+        log.iter()
+            .filter(bad)
+            .map(|line| format!("  in the log: {line:?}\n"))
+            .collect()
+    }
+
+    /// How many messages, whole or begun, are in the queue.
+    pub(super) fn files_in_queue(&self) -> usize {
+        let queue = self.home.join("queue");
+        let files = ["mess", "pid", "intd"].map(|name| {
+            let paths = tree::paths(&queue.join(name)).unwrap_or_default();
+            paths.iter().filter(|path| path.is_file()).count()
+        });
+        files.iter().sum()
     }
 
     pub(super) fn address(&self, protocol: Protocol) -> SocketAddr {
@@ -153,7 +219,7 @@ fn read_queued(queue: &Path, mess: &Path) -> Option<Queued> {
 }
 
 /// Host `mail.test`, local domain `local.test`, virtual domain `virt.test` for bob; users alice, bob and prog.
-fn make_home(home: &Path, control: &Table<Octets>) -> std::io::Result<()> {
+fn make_home(home: &Path, control: &[(OsString, Vec<u8>)]) -> std::io::Result<()> {
     let directory = home.join("control");
     fs::create_dir_all(&directory)?;
     for (name, content) in [
@@ -164,8 +230,8 @@ fn make_home(home: &Path, control: &Table<Octets>) -> std::io::Result<()> {
     ] {
         fs::write(directory.join(name), content)?;
     }
-    for (name, content) in &control.0 {
-        fs::write(directory.join(name.as_os()), &content.0)?;
+    for (name, content) in control {
+        fs::write(directory.join(name), content)?;
     }
     let (uid, gid) = (getuid().as_raw(), getgid().as_raw());
     let mut assign = String::new();

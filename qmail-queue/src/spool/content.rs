@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use qmail_core::{Body, CHUNK_OCTETS_MAX, Content, MemoryContent};
 
-use crate::spool::SpoolError;
+use super::SpoolError;
 use crate::{Disk, DiskFile, Workers};
 
 /// Opens a file's text: a small one is read at once, a larger one as it is wanted. It can be read to its end even if its name
@@ -27,7 +27,9 @@ pub(super) fn open(
         }
         Ok(Arc::new(FileContent {
             file: Arc::from(file),
+            start: 0,
             octets,
+            sum: None,
             workers: workers.clone(),
         }))
     };
@@ -46,7 +48,7 @@ pub(super) fn read_whole(
         if octets > octets_max {
             return Ok(None);
         }
-        read_exactly(&*file, octets).map(Some)
+        read_exactly(&*file, 0, octets).map(Some)
     };
     match read() {
         Ok(Some(octets)) => Ok(octets),
@@ -61,33 +63,51 @@ pub(super) fn read_whole(
     }
 }
 
-fn read_exactly(file: &dyn DiskFile, octets: u64) -> io::Result<Bytes> {
+/// Reads so many octets, which must be there. Blocks.
+pub(super) fn read_exactly(file: &dyn DiskFile, start: u64, octets: u64) -> io::Result<Bytes> {
+    // Not all at once: the number may be a lie.
     let mut text = Vec::new();
-    while (text.len() as u64) < octets {
-        let at = text.len() as u64;
-        text.extend_from_slice(&read_chunk(file, at, octets - at)?);
+    let mut left = octets;
+    while left > 0 {
+        let at = text.len();
+        let piece = left.min(PIECE_OCTETS);
+        text.resize(at + piece as usize, 0);
+        fill(file, &mut text[at..], start + at as u64)?;
+        left -= piece;
     }
     Ok(text.into())
+}
+
+/// A long text is read in pieces of this size.
+const PIECE_OCTETS: u64 = 1 << 20;
+
+fn fill(file: &dyn DiskFile, room: &mut [u8], at: u64) -> io::Result<()> {
+    let mut filled = 0;
+    while filled < room.len() {
+        match file.read_at(&mut room[filled..], at + filled as u64)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            count => filled += count,
+        }
+    }
+    Ok(())
 }
 
 /// Reads up to [`CHUNK_OCTETS_MAX`] of the `left` octets that must follow.
 fn read_chunk(file: &dyn DiskFile, at: u64, left: u64) -> io::Result<Bytes> {
     let wanted = usize::try_from(left).map_or(CHUNK_OCTETS_MAX, |left| left.min(CHUNK_OCTETS_MAX));
     let mut room = vec![0; wanted];
-    let mut filled = 0;
-    while filled < wanted {
-        match file.read_at(&mut room[filled..], at + filled as u64)? {
-            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            count => filled += count,
-        }
-    }
+    fill(file, &mut room, at)?;
     Ok(room.into())
 }
 
-struct FileContent {
-    file: Arc<dyn DiskFile>,
-    octets: u64,
-    workers: Workers,
+/// A part of a file.
+pub(super) struct FileContent {
+    pub(super) file: Arc<dyn DiskFile>,
+    pub(super) start: u64,
+    pub(super) octets: u64,
+    /// CRC-32C of it, if that is known: a text that has another is not given to its end.
+    pub(super) sum: Option<u32>,
+    pub(super) workers: Workers,
 }
 
 #[async_trait]
@@ -95,8 +115,10 @@ impl Content for FileContent {
     async fn open(&self) -> io::Result<Box<dyn Body>> {
         Ok(Box::new(FileBody {
             file: Arc::clone(&self.file),
-            at: 0,
-            octets: self.octets,
+            at: self.start,
+            end: self.start + self.octets,
+            sum: self.sum,
+            sum_so_far: 0,
             workers: self.workers.clone(),
         }))
     }
@@ -109,22 +131,33 @@ impl Content for FileContent {
 struct FileBody {
     file: Arc<dyn DiskFile>,
     at: u64,
-    octets: u64,
+    end: u64,
+    sum: Option<u32>,
+    sum_so_far: u32,
     workers: Workers,
 }
 
 #[async_trait]
 impl Body for FileBody {
     async fn next(&mut self) -> io::Result<Option<Bytes>> {
-        if self.at == self.octets {
+        if self.at == self.end {
             return Ok(None);
         }
         let file = Arc::clone(&self.file);
-        let (at, left) = (self.at, self.octets - self.at);
+        let (at, left) = (self.at, self.end - self.at);
         let chunk = self
             .workers
             .run(move || read_chunk(&*file, at, left))
             .await?;
+        if let Some(sum) = self.sum {
+            self.sum_so_far = crc32c::crc32c_append(self.sum_so_far, &chunk);
+            if chunk.len() as u64 == left && self.sum_so_far != sum {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "the text of a message is damaged",
+                ));
+            }
+        }
         self.at += chunk.len() as u64;
         Ok(Some(chunk))
     }

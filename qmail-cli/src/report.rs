@@ -1,4 +1,4 @@
-//! The log of `qmail serve`: events of the queue and of the program around it, as classic lines or as JSON.
+//! The log of a running queue: events of the queue and of the program around it, as classic lines or as JSON.
 
 use std::fmt::{Display, Write as _};
 use std::io::Write as _;

@@ -1,0 +1,22 @@
+//! `qmail-send`: the queue manager, as qmail-start starts it.
+
+use std::process::ExitCode;
+
+use crate::applet::{Applet, Call, Kind};
+use crate::home::Home;
+use crate::{exit, send};
+
+pub(crate) const APPLET: Applet = Applet {
+    names: &["qmail-send"],
+    kind: Kind::Classic,
+    summary: "deliver the messages of the queue; started by qmail-start",
+    run,
+};
+
+fn run(_call: &Call) -> ExitCode {
+    match send::run(&Home::choose(None, None)) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(exit::TEMPORARY),
+        Err(error) => exit::fatal("qmail-send", &error, exit::TEMPORARY),
+    }
+}

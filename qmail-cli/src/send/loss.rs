@@ -1,0 +1,37 @@
+//! What qmail-send does when a program beside it is gone: it says so, and stops.
+
+use std::sync::OnceLock;
+
+use qmail_queue::Queue;
+
+use crate::report::Reporter;
+
+/// Shared by all connections to the programs beside qmail-send.
+pub(super) struct Loss {
+    reporter: Reporter,
+    queue: OnceLock<Queue>,
+}
+
+impl Loss {
+    pub(super) fn new(reporter: Reporter) -> Self {
+        Self {
+            reporter,
+            queue: OnceLock::new(),
+        }
+    }
+
+    /// Says which queue is to be stopped; before it runs.
+    pub(super) fn watch(&self, queue: Queue) {
+        let _ = self.queue.set(queue);
+    }
+
+    /// A connection has ended. Deliveries that are told of after this are not taken for outcomes.
+    pub(super) fn tell(&self, connection: &str) {
+        self.reporter.alert(&format_args!(
+            "oh no! lost {connection} connection! dying..."
+        ));
+        if let Some(queue) = self.queue.get() {
+            queue.stop();
+        }
+    }
+}

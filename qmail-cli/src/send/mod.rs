@@ -1,0 +1,226 @@
+//! `qmail-send`: the queue manager of a partitioned system, between the queue and the programs that deliver (qmail-send(8)).
+//!
+//! | descriptor | what |
+//! |---|---|
+//! | 0 | the log |
+//! | 1, 2 | requests to qmail-lspawn, and its reports |
+//! | 3, 4 | the same of qmail-rspawn |
+//! | 5, 6 | requests to qmail-clean, and its answers |
+//!
+//! It is the same engine as that of `qmail serve`: here deliveries are made by the spawners, bounces go in by the queue program,
+//! and files of the queue writer are removed by qmail-clean.
+
+mod clean;
+mod loss;
+mod spawn;
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::Path;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use qmail_queue::split::{SendMutex, Trigger};
+use qmail_queue::{Config, Engine, Parts, Queue, RealDisk, SplitSpool, SystemClock, Workers};
+use rand::TryRng as _;
+use rand::rngs::SysRng;
+use rustix::event::PollFlags;
+use rustix::fs::Mode;
+use tokio::signal::unix::{SignalKind, signal};
+
+use self::clean::{CleanedDisk, Cleaner};
+use self::loss::Loss;
+use self::spawn::Spawner;
+use crate::descriptor::wait_until;
+use crate::home::{Home, SendControls};
+use crate::queue_submit::QueueSubmit;
+use crate::report::{LogFormat, Reporter};
+use crate::{inherited, log, queue_config};
+
+/// Threads that work on the queue's files: they wait for the disk more than they compute.
+const DISK_THREADS: usize = 8;
+
+/// How long a spawner may take to say how many deliveries it makes at once.
+const SPAWNER_WAIT: Duration = Duration::from_secs(60);
+
+/// Why qmail-send does not start. `Display` is the words of the log.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CannotStart {
+    #[error("unable to switch to home directory")]
+    Home,
+    #[error("unable to read controls")]
+    Controls,
+    #[error("unable to switch to queue directory")]
+    Queue,
+    #[error("unable to open mutex")]
+    Mutex,
+    #[error("qmail-send is already running")]
+    Running,
+    #[error("hath the daemon spawn no fire?")]
+    Spawn,
+    #[error("{0}")]
+    System(#[from] io::Error),
+}
+
+/// Runs the queue of a home until it is told to stop.
+///
+/// # Errors
+///
+/// There is no log; what else is wrong is in the log, and `false` is returned.
+pub(crate) fn run(home: &Home) -> io::Result<bool> {
+    rustix::process::umask(Mode::RWXG | Mode::RWXO);
+    let descriptors = inherited::take(1..=6);
+    let sink = File::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let (log, writer) = log::start(sink)?;
+    let reporter = Reporter::new(log, LogFormat::Classic);
+    let started = start(home, descriptors, &reporter).and_then(|system| Ok(system.run()?));
+    let result = started.map_err(|error| reporter.alert(&format_args!("cannot start: {error}")));
+    writer.close();
+    Ok(result.is_ok())
+}
+
+/// Everything that qmail-send holds, before it does anything.
+struct System<'a> {
+    home: &'a Home,
+    controls: SendControls,
+    config: Config,
+    spawners: [(u8, OwnedFd, OwnedFd); 2],
+    clean: (OwnedFd, OwnedFd),
+    reporter: &'a Reporter,
+    _mutex: SendMutex,
+}
+
+/// Gets hold of everything, in the order in which it is told what is missing.
+fn start<'a>(
+    home: &'a Home,
+    descriptors: io::Result<Vec<OwnedFd>>,
+    reporter: &'a Reporter,
+) -> Result<System<'a>, CannotStart> {
+    if !may_enter(home.path()) {
+        return Err(CannotStart::Home);
+    }
+    let controls = SendControls::read(home).map_err(|_| CannotStart::Controls)?;
+    let seed = SysRng.try_next_u64().map_err(io::Error::other)?;
+    let mut config =
+        queue_config::config(&controls.queue, seed).map_err(|_| CannotStart::Controls)?;
+    let queue = home.queue();
+    std::env::set_current_dir(&queue).map_err(|_| CannotStart::Queue)?;
+    let mutex = SendMutex::lock(&queue).map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => CannotStart::Running,
+        _ => CannotStart::Mutex,
+    })?;
+    let descriptors = descriptors.map_err(|_| CannotStart::Spawn)?;
+    let [
+        to_local,
+        from_local,
+        to_remote,
+        from_remote,
+        to_clean,
+        from_clean,
+    ] = <[OwnedFd; 6]>::try_from(descriptors).map_err(|_| CannotStart::Spawn)?;
+    let (local_limit, from_local) = spawn_limit(from_local)?;
+    let (remote_limit, from_remote) = spawn_limit(from_remote)?;
+    // The number of a delivery is one octet.
+    config.limits.local_max = config.limits.local_max.min(local_limit.into());
+    config.limits.remote_max = config.limits.remote_max.min(remote_limit.into());
+    Ok(System {
+        home,
+        controls,
+        config,
+        spawners: [
+            (local_limit, to_local, from_local),
+            (remote_limit, to_remote, from_remote),
+        ],
+        clean: (to_clean, from_clean),
+        reporter,
+        _mutex: mutex,
+    })
+}
+
+fn may_enter(directory: &Path) -> bool {
+    directory.join(".").metadata().is_ok()
+}
+
+/// The first octet of a spawner: how many deliveries it makes at once.
+fn spawn_limit(reports: OwnedFd) -> Result<(u8, OwnedFd), CannotStart> {
+    let deadline = Instant::now() + SPAWNER_WAIT;
+    let mut reports = File::from(reports);
+    let mut limit = [0];
+    let read = wait_until(&reports, PollFlags::IN, Some(deadline)).and_then(|ready| match ready {
+        true => reports.read_exact(&mut limit),
+        false => Err(io::ErrorKind::TimedOut.into()),
+    });
+    read.map_err(|_| CannotStart::Spawn)?;
+    Ok((limit[0], reports.into()))
+}
+
+impl System<'_> {
+    fn run(self) -> io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let result = runtime.block_on(self.serve());
+        runtime.shutdown_background();
+        result
+    }
+
+    async fn serve(self) -> io::Result<()> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut alarm = signal(SignalKind::alarm())?;
+        let mut hang_up = signal(SignalKind::hangup())?;
+        for warning in &self.controls.warnings {
+            self.reporter.warning(warning);
+        }
+        let path = self.home.queue();
+        // Without it messages are found all the same, only later.
+        let trigger = Trigger::open(&path)
+            .inspect_err(|error| self.reporter.warning(&format_args!("no trigger: {error}")))
+            .ok();
+        let loss = Arc::new(Loss::new(self.reporter.clone()));
+        let cleaner = Cleaner::new(self.clean.0, self.clean.1, Arc::clone(&loss));
+        let disk = CleanedDisk::new(RealDisk::open(&path)?, cleaner);
+        let spool = SplitSpool::over(Arc::new(disk), Workers::threads(DISK_THREADS)?);
+        let [local, remote] = self.spawners.map(|(limit, requests, reports)| {
+            let (loss, reporter) = (Arc::clone(&loss), self.reporter.clone());
+            Spawner::start(limit, requests, reports, loss, reporter)
+        });
+        let mut parts = Parts::new(
+            Arc::new(spool),
+            Arc::new(SystemClock::new()?),
+            self.controls.queue.tables.as_ref().clone(),
+            Arc::new(local?),
+            Arc::new(remote?),
+        );
+        parts.log = Arc::new(self.reporter.clone());
+        parts.bounces = Some(Arc::new(QueueSubmit {
+            home: self.home.path().to_owned(),
+        }));
+        let (engine, queue) = Engine::new(parts, self.config);
+        loss.watch(queue.clone());
+        let mut watch = pin!(queue_config::watch(trigger, queue.clone()));
+        let mut engine = pin!(engine.run());
+        loop {
+            tokio::select! {
+                () = &mut engine => return Ok(()),
+                () = &mut watch => {}
+                _ = terminate.recv() => queue.stop(),
+                _ = alarm.recv() => queue.retry_all(),
+                _ = hang_up.recv() => reread(self.home, &self.controls, &queue, self.reporter),
+            }
+        }
+    }
+}
+
+/// Messages that are routed from now on are routed by the new files; if one is no good, all stays as it was.
+fn reread(home: &Home, controls: &SendControls, queue: &Queue, reporter: &Reporter) {
+    if !may_enter(home.path()) {
+        reporter.alert(&"unable to reread controls: unable to switch to home directory");
+        return;
+    }
+    match controls.reread(home) {
+        Ok(tables) => queue.set_routes(tables),
+        Err(file) => reporter.alert(&format_args!("unable to reread control/{file}")),
+    }
+}

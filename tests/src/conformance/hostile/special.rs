@@ -1,0 +1,192 @@
+//! Entries that want time, a peer or a look of their own. Hours are played as seconds, with the limits lowered as much.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{SocketAddr, TcpListener};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::conversation::{self, Mode, Protocol};
+use super::world::World;
+use super::{encrypted, generate};
+
+/// How long a server may take to do what a second's limit makes it do.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How an entry is played that is special: it says what was wrong, or why it could not be played.
+type Play = fn(&str) -> Result<String, String>;
+
+/// The way to play this entry, if it is special.
+pub(super) fn play(id: &str) -> Option<Play> {
+    Some(match id {
+        "SLOW-data-drip" => data_drip,
+        "SLOW-half-open" => half_open,
+        "UTF8-downgrade" => utf8_downgrade,
+        "TLS-renegotiation-flood" => key_update_flood,
+        "LEN-databytes-exact" => databytes_exact,
+        _ => return None,
+    })
+}
+
+fn world(program: &str, control: &[(&str, &str)], deliver: bool) -> Result<World, String> {
+    World::with_controls(program, control, deliver).map_err(|error| error.to_string())
+}
+
+/// An octet now and then, against a limit on the whole message.
+fn data_drip(program: &str) -> Result<String, String> {
+    let world = world(program, &[("timeoutdata", "2\n")], false)?;
+    let mut stream = conversation::connect(world.address(Protocol::Smtp))?;
+    let start =
+        b"EHLO c.test\r\nMAIL FROM:<s@remote.test>\r\nRCPT TO:<alice@local.test>\r\nDATA\r\n";
+    stream.write_all(start).map_err(|error| error.to_string())?;
+    let begun = Instant::now();
+    while stream.write_all(b"x").is_ok() {
+        if begun.elapsed() > PATIENCE {
+            return Ok("  an octet now and then is heard for ever\n".to_owned());
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+    let mut wrong = world.trouble();
+    if !world.queued().is_empty() {
+        wrong.push_str("  what dripped was queued\n");
+    }
+    let temporary = world.files_in_queue();
+    if temporary > 0 {
+        wrong.push_str(&format!("  {temporary} files are left in the queue\n"));
+    }
+    Ok(wrong)
+}
+
+/// A client that neither sends nor reads holds its place no longer than the limit.
+fn half_open(program: &str) -> Result<String, String> {
+    let control = [("timeoutsmtpd", "1\n"), ("concurrencyincoming", "1\n")];
+    let world = world(program, &control, false)?;
+    let address = world.address(Protocol::Smtp);
+    let _silent = conversation::connect(address)?;
+    thread::sleep(Duration::from_millis(200));
+    let begun = Instant::now();
+    loop {
+        let stream = conversation::connect(address)?;
+        let mut line = String::new();
+        let _ = BufReader::new(stream).read_line(&mut line);
+        if line.starts_with("220") {
+            return Ok(world.trouble());
+        }
+        if begun.elapsed() > PATIENCE {
+            return Ok("  a silent client holds its place for ever\n".to_owned());
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// A sender that the next host cannot be told.
+fn utf8_downgrade(program: &str) -> Result<String, String> {
+    let listener = TcpListener::bind("127.0.0.1:0").map_err(|error| error.to_string())?;
+    let next = listener.local_addr().map_err(|error| error.to_string())?;
+    let (told, mails) = std::sync::mpsc::channel();
+    thread::spawn(move || {
+        while let Ok((stream, _)) = listener.accept() {
+            let _ = ascii_server(stream, &told);
+        }
+    });
+    let route = format!(":127.0.0.1:{}\n", next.port());
+    let control = [("smtproutes", &*route), ("relayclients", "127.0.0.1\n")];
+    let world = world(program, &control, true)?;
+    let text = "EHLO c.test\r\nMAIL FROM:<\u{e9}@local.test> SMTPUTF8\r\nRCPT TO:<x@remote.test>\r\nDATA\r\n\
+                Subject: t\r\n\r\nx\r\n.\r\nQUIT\r\n";
+    let pieces = [text.as_bytes().to_vec()];
+    converse(world.address(Protocol::Smtp), &pieces)?;
+    let begun = Instant::now();
+    let failed = |line: &String| line.contains("failure: ") && line.contains("5.6.7");
+    while !world.log().iter().any(failed) {
+        if begun.elapsed() > PATIENCE {
+            let log = world.log().join("\n  ");
+            return Ok(format!(
+                "  no permanent failure 5.6.7 in the log:\n  {log}\n"
+            ));
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    let mut wrong = world.trouble();
+    for mail in mails.try_iter() {
+        wrong.push_str(&format!("  the next host was told {mail:?}\n"));
+    }
+    Ok(wrong)
+}
+
+/// A server without SMTPUTF8, which tells of each MAIL that is no bounce.
+fn ascii_server(
+    stream: std::net::TcpStream,
+    told: &std::sync::mpsc::Sender<String>,
+) -> std::io::Result<()> {
+    let mut writer = stream.try_clone()?;
+    let mut reader = BufReader::new(stream);
+    writer.write_all(b"220 next.test ESMTP\r\n")?;
+    let mut line = Vec::new();
+    while reader.read_until(b'\n', &mut line)? > 0 {
+        let shown = line.trim_ascii_end().escape_ascii().to_string();
+        let reply: &[u8] = match line.get(..4) {
+            Some(b"QUIT") => return writer.write_all(b"221 next.test\r\n"),
+            Some(b"EHLO") => b"250-next.test\r\n250 8BITMIME\r\n",
+            Some(b"MAIL") => {
+                // Bounces are sent in its place.
+                if !shown.contains("<>") && !shown.contains("<#@[]>") {
+                    let _ = told.send(shown);
+                }
+                b"250 ok\r\n"
+            }
+            Some(b"DATA") => b"451 not now\r\n",
+            _ => b"250 ok\r\n",
+        };
+        writer.write_all(reply)?;
+        line.clear();
+    }
+    Ok(())
+}
+
+/// Requests for new keys without end.
+fn key_update_flood(program: &str) -> Result<String, String> {
+    let world = world(program, &[], false)?;
+    let address = world.address(Protocol::Smtp);
+    let begun = Instant::now();
+    let borne = encrypted::flood_with_key_updates(address, &world.identity, 100_000)?;
+    let mut wrong = world.trouble();
+    if borne {
+        wrong.push_str("  100,000 requests for new keys were answered\n");
+    }
+    if begun.elapsed() > PATIENCE {
+        wrong.push_str("  it took more than its time\n");
+    }
+    Ok(wrong)
+}
+
+/// Messages of sizes around the limit, counted as they are stored.
+fn databytes_exact(program: &str) -> Result<String, String> {
+    let control = [("databytes", "1000; length counted as documented\n")];
+    let world = world(program, &control, false)?;
+    let mut wrong = String::new();
+    for letters in 970..1010 {
+        let stored = "Subject: t\n\n".len() + letters + "\n".len();
+        let reply = if stored <= 1000 { "250" } else { "552" };
+        let pieces = [generate::message_of(letters)];
+        let transcript = converse(world.address(Protocol::Smtp), &pieces)?;
+        // The reply to the text, to NOOP and to QUIT.
+        let last = &transcript.replies[transcript.replies.len().saturating_sub(3)..];
+        let right = [reply, "250", "221"];
+        let matches = last.len() == 3
+            && last
+                .iter()
+                .zip(right)
+                .all(|(it, want)| it.starts_with(want));
+        if !matches {
+            wrong.push_str(&format!(
+                "  {stored} octets: want {right:?}, have {last:?}\n"
+            ));
+        }
+    }
+    wrong.push_str(&world.trouble());
+    Ok(wrong)
+}
+
+fn converse(address: SocketAddr, pieces: &[Vec<u8>]) -> Result<conversation::Transcript, String> {
+    conversation::hold(address, Protocol::Smtp, Mode::Lockstep, pieces, true)
+}
