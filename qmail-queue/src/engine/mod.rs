@@ -26,7 +26,9 @@ mod bounce;
 mod config;
 mod first;
 mod handle;
+mod obey;
 mod preprocess;
+mod reasons;
 mod record;
 mod recover;
 #[cfg(test)]
@@ -47,6 +49,7 @@ use qmail_core::route::Tables;
 
 pub use config::{Config, Parts};
 pub use handle::{Counts, ENVELOPES_OCTETS_MAX, Queue};
+pub use reasons::{REASON_OCTETS_MAX, REASONS_MAX};
 
 use crate::intake::Intake;
 use crate::{Attempt, Channel, LogEvent, MessageId, Now, PassId, Recipient, Scheduler, SpoolError};
@@ -54,6 +57,7 @@ use attempt::{Fresh, NotOpened, Opened, Pass, Reported};
 use bounce::{Finish, Finished};
 use first::FirstTries;
 use handle::{Arrival, Shared};
+use obey::Obeyed;
 use preprocess::{Looked, Routing, Workload};
 use record::Record;
 use recover::{Listed, Listing, Look};
@@ -151,6 +155,7 @@ enum Event {
     Noted(MessageId, Vec<Record>, Result<(), SpoolError>),
     Recorded(Record, Result<(), SpoolError>),
     Finished(Finished),
+    Obeyed(Obeyed),
     CleanedUp(Result<(), SpoolError>),
 }
 
@@ -263,6 +268,7 @@ impl Engine {
             Event::Noted(id, records, result) => self.handle_noted(id, records, result),
             Event::Recorded(record, result) => self.handle_recorded(record, result),
             Event::Finished(finished) => self.handle_finished(finished),
+            Event::Obeyed(obeyed) => self.handle_obeyed(obeyed),
             Event::CleanedUp(result) => {
                 if let Err(error) = result {
                     self.log_trouble("cleaning up", &error);
@@ -303,6 +309,7 @@ impl Engine {
         if orders.look || self.look_again {
             self.begin_look();
         }
+        self.answer(orders.when_due, orders.requests);
     }
 
     fn counts(&self) -> Counts {
@@ -314,6 +321,7 @@ impl Engine {
             remote_waiting: self.scheduler.waiting(Channel::Remote),
             remote_running,
             finishing: self.finishes.len() + self.finishing,
+            held: self.scheduler.held(),
         }
     }
 

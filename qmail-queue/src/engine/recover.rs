@@ -9,6 +9,7 @@ use futures::future::BoxFuture;
 use futures::{StreamExt, stream};
 
 use super::handle::Arrival;
+use super::obey::{Request, WhenDue};
 use super::{Again, Engine, Event, TROUBLE_WAIT, World};
 use crate::{Found, LogEvent, MessageId, SpoolError};
 
@@ -47,6 +48,11 @@ pub(super) struct Listing {
     routed: Vec<Routed>,
     /// Whether everything was to be due before it had it (the ALRM signal).
     alarm: bool,
+    /// What was asked about single messages before it had them.
+    questions: Vec<WhenDue>,
+    requests: Vec<Request>,
+    /// Whether it has everything.
+    over: bool,
 }
 
 /// What a whole spool holds.
@@ -62,6 +68,7 @@ struct Routed {
     id: MessageId,
     birth: u64,
     due: [Option<u64>; 2],
+    held: bool,
 }
 
 impl Listing {
@@ -83,6 +90,7 @@ impl Listing {
 
 async fn list(world: Arc<World>) -> Result<Listed, SpoolError> {
     let mut listed = Listed::default();
+    let held = world.parts.spool.held().await?;
     let mut found = |found: Found| match found {
         Found::Incoming(id) => listed.incoming.push(id),
         Found::Routed {
@@ -100,6 +108,7 @@ async fn list(world: Arc<World>) -> Result<Listed, SpoolError> {
             id,
             birth: seconds(birth),
             due: [local, remote].map(|due| due.map(seconds)),
+            held: held.contains(&id),
         }),
         Found::Damaged { path, reason } => world.log(&LogEvent::Damaged {
             path: &path,
@@ -135,6 +144,9 @@ impl Engine {
         listed.settled.retain(|id| !look.told.contains(id));
         look.seen = Some((listed.incoming, self.shared.commits_begun()));
         self.listing.routed = listed.routed;
+        if !self.listing.has_more() {
+            self.end_listing();
+        }
         for id in listed.settled {
             self.finish(id);
         }
@@ -148,14 +160,38 @@ impl Engine {
         }
         let rest = self.listing.routed.len().saturating_sub(SCHEDULED_MAX);
         for found in self.listing.routed.drain(rest..) {
-            self.scheduler
-                .handle_found(found.id, found.birth, found.due);
+            let Routed { id, birth, due, .. } = found;
+            if found.held {
+                self.scheduler.handle_found_held(id, birth, due);
+            } else {
+                self.scheduler.handle_found(id, birth, due);
+            }
         }
         if rest == 0 {
-            let alarm = self.listing.alarm;
-            self.listing = Listing::default();
-            if alarm {
-                self.scheduler.handle_alarm();
+            self.end_listing();
+        }
+    }
+
+    /// The schedule has everything that there was: what was asked for meanwhile can be done.
+    fn end_listing(&mut self) {
+        self.listing.routed = Vec::new();
+        self.listing.over = true;
+        if std::mem::take(&mut self.listing.alarm) {
+            self.scheduler.handle_alarm();
+        }
+        self.answer(Vec::new(), Vec::new());
+    }
+
+    /// Does what is asked about single messages, or keeps it until they are known.
+    pub(super) fn answer(&mut self, questions: Vec<WhenDue>, requests: Vec<Request>) {
+        self.listing.questions.extend(questions);
+        self.listing.requests.extend(requests);
+        if self.listing.over || self.stopping {
+            for question in std::mem::take(&mut self.listing.questions) {
+                self.tell_due_times(question);
+            }
+            for request in std::mem::take(&mut self.listing.requests) {
+                self.obey(request);
             }
         }
     }
@@ -163,7 +199,7 @@ impl Engine {
     /// Makes everything due, also what is not listed yet.
     pub(super) fn retry_all(&mut self) {
         self.scheduler.handle_alarm();
-        self.listing.alarm = true;
+        self.listing.alarm = !self.listing.over;
     }
 
     pub(super) fn begin_look(&mut self) {

@@ -9,9 +9,11 @@ use rustix::io::Errno;
 
 use super::layout::{self, Directory};
 use crate::spool::directory;
+use crate::spool::hold::HOLD;
 
-/// Directories that hold others, with their modes.
-const PARENTS: [(&str, u32); 5] = [
+/// Directories that hold others, or what is no message file, with their modes.
+const PARENTS: [(&str, u32); 6] = [
+    (HOLD, 0o700),
     ("mess", 0o750),
     ("info", 0o700),
     ("local", 0o700),
