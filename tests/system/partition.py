@@ -7,6 +7,7 @@ Makes the classic users and groups if there are none (`qmail install` does). Nee
 """
 import argparse
 import contextlib
+import grp
 import os
 import pathlib
 import pwd
@@ -227,6 +228,12 @@ def what_cannot_start_says_so_in_one_line(system):
     assert not system.parties()
 
 
+def accounts():
+    """The classic users and groups that there are."""
+    users = {"alias", "qmaild", "qmaill", "qmailp", "qmailq", "qmailr", "qmails"} & {user.pw_name for user in pwd.getpwall()}
+    return users, {"nofiles", "qmail"} & {group.gr_name for group in grp.getgrall()}
+
+
 TESTS = [every_party_is_its_own_user_and_mail_goes_every_way, control_files_are_read_again,
          parties_that_are_killed_are_started_again_and_nothing_is_lost, a_classic_system_is_taken_over_and_given_back,
          what_cannot_start_says_so_in_one_line]
@@ -240,4 +247,11 @@ if __name__ == "__main__":
     if os.geteuid() != 0:
         print("partition.py needs root: skipped")
     else:
-        run_tests([test for test in TESTS if arguments.only in test.__name__])
+        before = accounts()
+        try:
+            run_tests([test for test in TESTS if arguments.only in test.__name__])
+        finally:
+            # Other tests, as root, are not to meet the accounts that these made.
+            for program, made in zip(("userdel", "groupdel"), (now - then for now, then in zip(accounts(), before))):
+                for name in sorted(made):
+                    subprocess.run([program, name], check=False)

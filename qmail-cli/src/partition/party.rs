@@ -74,6 +74,9 @@ pub(crate) fn run(call: &Call) -> ExitCode {
     let Some(party) = name.to_str().and_then(Party::called) else {
         return exit::fatal("qmail", &"there is no such party", exit::PERMANENT);
     };
+    // Whoever is left without a supervisor ends: nobody would start what it needs again.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM));
     let home = Home::choose(None, None);
     match party {
         Party::Network => network::run(&home, arguments),

@@ -90,7 +90,8 @@ impl World {
                 fs::write(home.join("control").join(name), "0\n")?;
             }
         }
-        let mut options = Vec::new();
+        // What is queued is looked at in its files.
+        let mut options = vec!["--spool", "split"];
         if any_password {
             options.push("--any-password");
         } else {
