@@ -198,7 +198,7 @@ pub(crate) const CLASSIC: &[ControlFile] = &[
 pub(crate) const OWN: &[ControlFile] = &[
     number(
         "concurrencydestination",
-        20,
+        10,
         "Remote concurrency to one destination is ",
         ".",
     ),

@@ -8,7 +8,7 @@
 //! | concurrencyincoming | number, 2000 | most SMTP sessions at a time |
 //! | concurrencypop3 | number, 2000 | most POP3 sessions at a time |
 //! | concurrencyperip | number, 100 | most sessions of one service from one address; relay clients and loopback aside |
-//! | concurrencydestination | number, 20 | most remote deliveries at a time to one destination |
+//! | concurrencydestination | number, 10 | most remote deliveries at a time to one destination; with less than concurrencyremote, a slow host cannot hold them all |
 //! | bounceformat | line, qsbmf | what bounces look like: `qsbmf`, as qmail writes them, or `dsn`, reports as in RFC 3464 |
 //! | bouncemaxbytes | number, 0 | most bytes of a message that its bounce carries; 0 is no limit |
 //! | remotetls | `off`, `opportunistic`, `required` or `verified`; `opportunistic` | TLS to other hosts, see `TlsPolicy` |
@@ -204,7 +204,7 @@ impl QueueControls {
         let lifetime = directory.integer("queuelifetime")?;
         let local_max = directory.count("concurrencylocal", 10)?;
         let remote_max = directory.count("concurrencyremote", 20)?;
-        let destination_max = directory.count("concurrencydestination", 20)?.max(1);
+        let destination_max = directory.count("concurrencydestination", 10)?.max(1);
         let bounce_from = directory.line("bouncefrom")?;
         let bounce_form = bounce_form(directory)?;
         let log_hashes = directory.integer("loghash")?;

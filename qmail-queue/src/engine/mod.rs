@@ -60,7 +60,7 @@ use handle::{Arrival, Shared};
 use obey::Obeyed;
 use preprocess::{Looked, Routing, Workload};
 use record::Record;
-use recover::Look;
+use recover::{Listed, Listing, Look};
 use unrouted::Unrouted;
 
 /// How long after trouble with the spool the same step is tried again (qmail-send's 123 seconds).
@@ -100,6 +100,7 @@ pub struct Engine {
     unrouted: Unrouted,
     workload: Workload,
     first_tries: FirstTries,
+    listing: Listing,
     look: Option<Look>,
     look_again: bool,
 
@@ -144,6 +145,7 @@ impl World {
 
 /// Something that went on has ended.
 enum Event {
+    Listed(Result<Listed, SpoolError>),
     Looked(Result<Vec<MessageId>, SpoolError>),
     EnvelopeRead(MessageId, Result<Looked, SpoolError>),
     Routed(Routing, Result<(), SpoolError>),
@@ -162,6 +164,7 @@ enum Again {
     Route(MessageId),
     Record(Record),
     Finish(Finish),
+    List,
     Look,
     CleanUp,
 }
@@ -197,6 +200,7 @@ impl Engine {
             unrouted: Unrouted::default(),
             workload: Workload::default(),
             first_tries: FirstTries::default(),
+            listing: Listing::default(),
             look: None,
             look_again: false,
             fresh: HashMap::new(),
@@ -221,15 +225,13 @@ impl Engine {
         (engine, queue)
     }
 
-    /// Runs the queue until [`Queue::stop`]: first lists what the spool holds, then delivers.
+    /// Runs the queue until [`Queue::stop`]. What the spool holds already is listed first, but new mail does not wait for that.
     ///
     /// Dropping the future is a crash: what was going on is repeated by the next engine on the spool.
     pub async fn run(mut self) {
-        if self.recover().await {
-            self.log_status();
-            self.clean_up();
-            self.work().await;
-        }
+        self.log_status();
+        self.begin_listing();
+        self.work().await;
         self.write_down().await;
     }
 
@@ -239,6 +241,7 @@ impl Engine {
             let now = self.world.parts.clock.now();
             self.begin_again(now.monotonic);
             self.start_routing();
+            self.schedule_listed();
             self.start_attempts(now.seconds());
             self.start_finishing();
             if self.stopping && self.tasks.is_empty() {
@@ -255,6 +258,7 @@ impl Engine {
 
     fn handle(&mut self, event: Event) {
         match event {
+            Event::Listed(listed) => self.handle_listed(listed),
             Event::Looked(found) => self.handle_looked(found),
             Event::EnvelopeRead(id, read) => self.handle_envelope(id, read),
             Event::Routed(routing, result) => self.handle_routed(routing, result),
@@ -294,7 +298,7 @@ impl Engine {
             self.give_up();
         }
         if orders.retry_all {
-            self.scheduler.handle_alarm();
+            self.retry_all();
         }
         if let Some(routes) = orders.routes {
             self.routes = Arc::new(routes);
@@ -305,14 +309,7 @@ impl Engine {
         if orders.look || self.look_again {
             self.begin_look();
         }
-        orders
-            .when_due
-            .into_iter()
-            .for_each(|question| self.tell_due_times(question));
-        orders
-            .requests
-            .into_iter()
-            .for_each(|request| self.obey(request));
+        self.answer(orders.when_due, orders.requests);
     }
 
     fn counts(&self) -> Counts {
@@ -347,6 +344,7 @@ impl Engine {
                 Again::Route(id) => self.arrivals.push_back(Arrival::Id(id)),
                 Again::Record(record) => self.record(record),
                 Again::Finish(finish) => self.finishes.push_back(finish),
+                Again::List => self.begin_listing(),
                 Again::Look => self.look_again = true,
                 Again::CleanUp => self.clean_up(),
             }
@@ -359,7 +357,7 @@ impl Engine {
             match again {
                 Again::Record(record) => self.record(record),
                 Again::Finish(finish) => self.finishes.push_back(finish),
-                Again::Route(_) | Again::Look | Again::CleanUp => {}
+                Again::Route(_) | Again::List | Again::Look | Again::CleanUp => {}
             }
         }
     }
@@ -409,7 +407,10 @@ impl Engine {
                 Poll::Ready(None) | Poll::Pending => break,
             }
         }
-        ready |= !self.ended.is_empty();
+        if let Poll::Ready(listed) = self.listing.poll(context) {
+            self.ended.push(Event::Listed(listed));
+        }
+        ready |= !self.ended.is_empty() || self.listing.has_more();
         if let Some(timer) = &mut self.timer
             && timer.sleep.as_mut().poll(context).is_ready()
         {

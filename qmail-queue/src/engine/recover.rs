@@ -1,19 +1,23 @@
 //! The start and the end of an engine, and looking for messages that it was not told of.
 
 use std::collections::HashSet;
-use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime};
 
+use futures::future::BoxFuture;
 use futures::{StreamExt, stream};
 
 use super::handle::Arrival;
-use super::{Again, Engine, Event, TROUBLE_WAIT};
-use crate::{Found, LogEvent, MessageId, Scheduler, SpoolError};
+use super::obey::{Request, WhenDue};
+use super::{Again, Engine, Event, TROUBLE_WAIT, World};
+use crate::{Found, LogEvent, MessageId, SpoolError};
 
 /// Times written down at once at the end.
 const WRITES_MAX: usize = 64;
+
+/// Listed messages that the schedule is given at once.
+const SCHEDULED_MAX: usize = 4_096;
 
 /// A listing of incoming messages, until it is known which of them the engine is told of anyway.
 ///
@@ -35,104 +39,167 @@ impl Look {
     }
 }
 
-impl Engine {
-    /// Lists the spool and fills the schedule. Returns `false` if the engine was stopped before that worked.
-    pub(super) async fn recover(&mut self) -> bool {
-        self.look = Some(Look::default());
-        loop {
-            match self.scan().await {
-                None => return false,
-                Some(Ok(incoming)) => {
-                    let begun = self.shared.commits_begun();
-                    if let Some(look) = &mut self.look {
-                        look.seen = Some((incoming, begun));
-                    }
-                    return true;
-                }
-                Some(Err(error)) => self.log_trouble("listing the spool", &error),
-            }
-            if !self.wait_for_spool().await {
-                return false;
-            }
-        }
+/// The listing of the whole spool that a start begins with. New mail does not wait for it.
+#[derive(Default)]
+pub(super) struct Listing {
+    /// While it goes on.
+    task: Option<BoxFuture<'static, Result<Listed, SpoolError>>>,
+    /// What it found and the schedule has not got yet.
+    routed: Vec<Routed>,
+    /// Whether everything was to be due before it had it (the ALRM signal).
+    alarm: bool,
+    /// What was asked about single messages before it had them.
+    questions: Vec<WhenDue>,
+    requests: Vec<Request>,
+    /// Whether it has everything.
+    over: bool,
+}
+
+/// What a whole spool holds.
+#[derive(Default)]
+pub(super) struct Listed {
+    incoming: Vec<MessageId>,
+    routed: Vec<Routed>,
+    settled: Vec<MessageId>,
+}
+
+/// A message that an engine before this one has routed.
+struct Routed {
+    id: MessageId,
+    birth: u64,
+    due: [Option<u64>; 2],
+    held: bool,
+}
+
+impl Listing {
+    /// Ready when it is over.
+    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Listed, SpoolError>> {
+        let Some(task) = &mut self.task else {
+            return Poll::Pending;
+        };
+        let listed = ready!(task.as_mut().poll(context));
+        self.task = None;
+        Poll::Ready(listed)
     }
 
-    /// Lists everything; gives the incoming messages, or `None` if the engine is to stop instead.
-    async fn scan(&mut self) -> Option<Result<Vec<MessageId>, SpoolError>> {
-        // A schedule of its own: a listing that breaks off leaves nothing behind.
-        let mut scheduler = Scheduler::new(*self.scheduler.limits());
-        let mut incoming = Vec::new();
-        let mut settled = Vec::new();
-        let world = Arc::clone(&self.world);
-        let held = match world.parts.spool.held().await {
-            Ok(held) => held,
-            Err(error) => return Some(Err(error)),
-        };
-        let mut found = |found: Found| match found {
-            Found::Incoming(id) => incoming.push(id),
-            Found::Routed {
-                id,
-                local: None,
-                remote: None,
-                ..
-            } => settled.push(id),
-            Found::Routed {
-                id,
-                birth,
-                local,
-                remote,
-            } => {
-                let due = [local, remote].map(|due| due.map(seconds));
-                if held.contains(&id) {
-                    scheduler.handle_found_held(id, seconds(birth), due);
-                } else {
-                    scheduler.handle_found(id, seconds(birth), due);
-                }
-            }
-            Found::Damaged { path, reason } => world.log(&LogEvent::Damaged {
-                path: &path,
-                reason: &reason,
-            }),
-        };
-        let mut scan = self.world.parts.spool.scan(&mut found);
-        let scanned = poll_fn(|context| {
-            // Not taken: only a stop cannot wait until a long listing is over.
-            let _ = self.shared.poll_news(context);
-            if self.shared.is_stop_ordered() {
-                return Poll::Ready(None);
-            }
-            scan.as_mut().poll(context).map(Some)
-        });
-        if let Err(error) = scanned.await? {
-            return Some(Err(error));
+    /// Whether there is more for the schedule.
+    pub(super) fn has_more(&self) -> bool {
+        !self.routed.is_empty()
+    }
+}
+
+async fn list(world: Arc<World>) -> Result<Listed, SpoolError> {
+    let mut listed = Listed::default();
+    let held = world.parts.spool.held().await?;
+    let mut found = |found: Found| match found {
+        Found::Incoming(id) => listed.incoming.push(id),
+        Found::Routed {
+            id,
+            local: None,
+            remote: None,
+            ..
+        } => listed.settled.push(id),
+        Found::Routed {
+            id,
+            birth,
+            local,
+            remote,
+        } => listed.routed.push(Routed {
+            id,
+            birth: seconds(birth),
+            due: [local, remote].map(|due| due.map(seconds)),
+            held: held.contains(&id),
+        }),
+        Found::Damaged { path, reason } => world.log(&LogEvent::Damaged {
+            path: &path,
+            reason: &reason,
+        }),
+    };
+    world.parts.spool.scan(&mut found).await?;
+    Ok(listed)
+}
+
+impl Engine {
+    /// Begins to list the spool. A listing that breaks off leaves nothing behind but what the engine was told of meanwhile.
+    pub(super) fn begin_listing(&mut self) {
+        self.look.get_or_insert_default();
+        self.listing.task = Some(Box::pin(list(Arc::clone(&self.world))));
+    }
+
+    pub(super) fn handle_listed(&mut self, listed: Result<Listed, SpoolError>) {
+        if self.stopping {
+            return;
         }
-        drop(scan);
-        self.scheduler = scheduler;
-        for id in settled {
+        let mut listed = match listed {
+            Ok(listed) => listed,
+            Err(error) => {
+                self.log_trouble("listing the spool", &error);
+                self.do_again(TROUBLE_WAIT, Again::List);
+                return;
+            }
+        };
+        let look = self.look.get_or_insert_default();
+        // What the engine was told of meanwhile is on its way already, and may be routed or settled by now.
+        listed.routed.retain(|found| !look.told.contains(&found.id));
+        listed.settled.retain(|id| !look.told.contains(id));
+        look.seen = Some((listed.incoming, self.shared.commits_begun()));
+        self.listing.routed = listed.routed;
+        if !self.listing.has_more() {
+            self.end_listing();
+        }
+        for id in listed.settled {
             self.finish(id);
         }
-        Some(Ok(incoming))
+        self.clean_up();
     }
 
-    /// Waits before the spool is listed again; `false` if the engine is to stop instead.
-    async fn wait_for_spool(&mut self) -> bool {
-        let clock = Arc::clone(&self.world.parts.clock);
-        let mut sleep = clock.sleep_until(clock.now().monotonic + TROUBLE_WAIT);
-        loop {
-            let news = poll_fn(|context| {
-                if self.shared.poll_news(context).is_ready() {
-                    return Poll::Ready(true);
-                }
-                sleep.as_mut().poll(context).map(|()| false)
-            });
-            if !news.await {
-                return true;
-            }
-            self.take_orders();
-            if self.stopping {
-                return false;
+    /// Gives the schedule a part of what was listed, so that a long list holds up nobody.
+    pub(super) fn schedule_listed(&mut self) {
+        if !self.listing.has_more() {
+            return;
+        }
+        let rest = self.listing.routed.len().saturating_sub(SCHEDULED_MAX);
+        for found in self.listing.routed.drain(rest..) {
+            let Routed { id, birth, due, .. } = found;
+            if found.held {
+                self.scheduler.handle_found_held(id, birth, due);
+            } else {
+                self.scheduler.handle_found(id, birth, due);
             }
         }
+        if rest == 0 {
+            self.end_listing();
+        }
+    }
+
+    /// The schedule has everything that there was: what was asked for meanwhile can be done.
+    fn end_listing(&mut self) {
+        self.listing.routed = Vec::new();
+        self.listing.over = true;
+        if std::mem::take(&mut self.listing.alarm) {
+            self.scheduler.handle_alarm();
+        }
+        self.answer(Vec::new(), Vec::new());
+    }
+
+    /// Does what is asked about single messages, or keeps it until they are known.
+    pub(super) fn answer(&mut self, questions: Vec<WhenDue>, requests: Vec<Request>) {
+        self.listing.questions.extend(questions);
+        self.listing.requests.extend(requests);
+        if self.listing.over || self.stopping {
+            for question in std::mem::take(&mut self.listing.questions) {
+                self.tell_due_times(question);
+            }
+            for request in std::mem::take(&mut self.listing.requests) {
+                self.obey(request);
+            }
+        }
+    }
+
+    /// Makes everything due, also what is not listed yet.
+    pub(super) fn retry_all(&mut self) {
+        self.scheduler.handle_alarm();
+        self.listing.alarm = !self.listing.over;
     }
 
     pub(super) fn begin_look(&mut self) {

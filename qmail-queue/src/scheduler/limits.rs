@@ -9,7 +9,7 @@ use crate::Channel;
 /// | `local_max` | 10 | concurrencylocal |
 /// | `remote_max` | 20 | concurrencyremote |
 /// | `local_destination_max` | unlimited | |
-/// | `remote_destination_max` | 20 | |
+/// | `remote_destination_max` | 10 | |
 /// | `lifetime_seconds` | 604,800 (one week) | queuelifetime |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -22,8 +22,7 @@ pub struct Limits {
     pub local_destination_max: usize,
     /// Most remote jobs at once for one [`Destination`](qmail_core::Destination); at least 1 is taken.
     ///
-    /// With the default concurrency a single host may use all of it, as it always could; one that raises the concurrency keeps
-    /// this limit as what a single host is burdened with.
+    /// By default half of the slots: a host that takes its time leaves the other half.
     pub remote_destination_max: usize,
     /// Age in seconds beyond which an attempt is the last one.
     pub lifetime_seconds: u64,
@@ -35,7 +34,7 @@ impl Default for Limits {
             local_max: 10,
             remote_max: 20,
             local_destination_max: usize::MAX,
-            remote_destination_max: 20,
+            remote_destination_max: 10,
             lifetime_seconds: 604_800,
         }
     }

@@ -61,12 +61,67 @@ fn a_stop_does_not_wait_for_a_long_listing() {
     let mut world = World::new();
     world.submit("s@far", &["b@far"]);
     world.spool.hang("scan");
+    world.restart();
     world.settle();
     world.queue.stop();
     world.settle();
     assert!(world.has_ended());
     assert_eq!(world.log(), "status: exiting");
     assert_eq!(world.count(), 1);
+}
+
+#[test]
+fn new_mail_does_not_wait_for_a_long_listing() {
+    let mut world = World::new();
+    world.submit("s@far", &["old@far"]);
+    world.spool.hang("scan");
+    world.restart();
+    world.submit("s@far", &["new@far"]);
+    world.submit("s@far", &["new@far", "new@here"]);
+    world.settle();
+    let tried = world.script.tried();
+    assert_eq!(
+        tried.into_keys().collect::<Vec<_>>(),
+        ["new@far", "new@here"]
+    );
+    assert_eq!(world.count(), 1);
+}
+
+#[test]
+fn what_comes_during_a_listing_is_delivered_once() {
+    for seed in 1..300 {
+        let mut world = World::with(|config| config.limits.remote_max = 2);
+        for number in 0..4 {
+            world
+                .script
+                .answer(&format!("old{number}@far"), &[deferred()]);
+            world.submit("s@far", &[&format!("old{number}@far")]);
+        }
+        world.settle();
+        world.spool.shuffle(seed, 0);
+        world.restart();
+        for number in 0..4 {
+            for _ in 0..number {
+                world.step();
+            }
+            let (one, two) = (format!("{number}@far"), format!("{number}@near"));
+            world.submit("s@far", &[&one]);
+            world.submit("s@far", &[&one, &two]);
+        }
+        world.queue.retry_all();
+        world.drain();
+        let tried = world.script.tried();
+        assert_eq!(tried.len(), 12, "seed {seed}");
+        assert!(
+            tried.values().all(|&times| times == 2 || times == 1),
+            "seed {seed}: {tried:?}"
+        );
+        assert_eq!(
+            tried.values().sum::<usize>(),
+            4 * 2 + 4 * 2 + 4,
+            "seed {seed}"
+        );
+    }
 }
 
 #[test]

@@ -70,6 +70,23 @@ fn a_held_message_is_not_tried_before_it_is_released_not_even_after_a_restart() 
 }
 
 #[test]
+fn an_order_at_a_start_waits_until_the_message_is_known() {
+    for seed in 1..50 {
+        let mut world = World::new();
+        world.deferred(&["a@far"]);
+        world.spool.shuffle(seed, 0);
+        world.restart();
+        assert_eq!(world.order(Order::Hold, &[1]), "1: held");
+        world.advance(100_000);
+        assert_eq!(world.script.tried()["a@far"], 1);
+        world.restart();
+        assert_eq!(world.order(Order::Release, &[1]), "1: released");
+        world.drain();
+        assert_eq!(world.count(), 0);
+    }
+}
+
+#[test]
 fn a_hold_lets_what_runs_end_and_nothing_more_start() {
     let mut world = World::new();
     world.script.shut.store(true, Ordering::SeqCst);
