@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod conformance;
+pub mod manager;
 pub mod server;
 pub mod submission;
 pub mod tls;

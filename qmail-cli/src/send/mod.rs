@@ -23,7 +23,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use qmail_queue::split::{SendMutex, Trigger};
-use qmail_queue::{Config, Engine, Parts, Queue, RealDisk, SplitSpool, SystemClock, Workers};
+use qmail_queue::{
+    Config, Engine, Parts, Queue, RealDisk, SplitSpool, SpoolError, SystemClock, Workers,
+};
 use rand::TryRng as _;
 use rand::rngs::SysRng;
 use rustix::event::PollFlags;
@@ -60,8 +62,18 @@ pub(crate) enum CannotStart {
     Running,
     #[error("hath the daemon spawn no fire?")]
     Spawn,
+    #[error("{0}: {source}", source = cause(.0))]
+    Layout(#[from] SpoolError),
     #[error("{0}")]
     System(#[from] io::Error),
+}
+
+/// What the words of an error leave out.
+fn cause(error: &SpoolError) -> String {
+    use std::error::Error as _;
+    error
+        .source()
+        .map_or_else(String::new, |source| source.to_string())
 }
 
 /// Runs the queue of a home until it is told to stop.
@@ -88,6 +100,7 @@ struct System<'a> {
     config: Config,
     spawners: [(u8, OwnedFd, OwnedFd); 2],
     clean: (OwnedFd, OwnedFd),
+    disk: RealDisk,
     reporter: &'a Reporter,
     _mutex: SendMutex,
 }
@@ -111,6 +124,8 @@ fn start<'a>(
         io::ErrorKind::WouldBlock => CannotStart::Running,
         _ => CannotStart::Mutex,
     })?;
+    let disk = RealDisk::open(&queue).map_err(|_| CannotStart::Queue)?;
+    SplitSpool::check(&queue, &disk)?;
     let descriptors = descriptors.map_err(|_| CannotStart::Spawn)?;
     let [
         to_local,
@@ -134,6 +149,7 @@ fn start<'a>(
             (remote_limit, to_remote, from_remote),
         ],
         clean: (to_clean, from_clean),
+        disk,
         reporter,
         _mutex: mutex,
     })
@@ -180,7 +196,7 @@ impl System<'_> {
             .ok();
         let loss = Arc::new(Loss::new(self.reporter.clone()));
         let cleaner = Cleaner::new(self.clean.0, self.clean.1, Arc::clone(&loss));
-        let disk = CleanedDisk::new(RealDisk::open(&path)?, cleaner);
+        let disk = CleanedDisk::new(self.disk, cleaner);
         let spool = SplitSpool::over(Arc::new(disk), Workers::threads(DISK_THREADS)?);
         let [local, remote] = self.spawners.map(|(limit, requests, reports)| {
             let (loss, reporter) = (Arc::clone(&loss), self.reporter.clone());
