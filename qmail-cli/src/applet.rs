@@ -77,6 +77,7 @@ pub(crate) const APPLETS: &[Applet] = &[
     applets::forward_files::NEWINCLUDE,
     applets::ofmipd::APPLET,
     applets::ofmipname::APPLET,
+    applets::partitioned::PARTY,
     applets::passwd::APPLET,
     applets::predate::PREDATE,
     applets::preline::APPLET,
@@ -118,6 +119,7 @@ pub(crate) const APPLETS: &[Applet] = &[
     applets::setlock::APPLET,
     applets::forward_files::SETMAILLIST,
     applets::splogger::APPLET,
+    applets::partitioned::APPLET,
     applets::start::CHILD,
     applets::tcp_env::APPLET,
     applets::tcprules::TCPRULES,
@@ -210,6 +212,18 @@ fn call(applet: &Applet, name: &'static str, arguments: Vec<OsString>) -> ExitCo
         return ExitCode::SUCCESS;
     }
     (applet.run)(&Call { name, arguments })
+}
+
+/// Runs a classic program by its name, in this process.
+pub(crate) fn run_classic(name: &str, arguments: Vec<OsString>) -> ExitCode {
+    match find(name, |applet| applet.kind == Kind::Classic) {
+        Some((applet, name)) => (applet.run)(&Call { name, arguments }),
+        None => exit::fatal(
+            "qmail",
+            &format_args!("no program is named {name}"),
+            exit::PERMANENT,
+        ),
+    }
 }
 
 /// The classic program that a link of this name is.

@@ -1,5 +1,6 @@
 //! Driving a protocol machine over descriptors 0 and 1, for programs that a listener has started.
 
+use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::AsFd;
 use std::time::Instant;
@@ -18,12 +19,22 @@ const READ_OCTETS: usize = 32 * 1024;
 ///
 /// A read or a write failed, or the peer took nothing until the deadline.
 pub(crate) fn converse<M: Machine>(
+    machine: M,
+    settle: impl FnMut(&mut M, M::Event),
+) -> io::Result<()> {
+    // Standard input without its buffer: what a child inherits must not be read ahead of need.
+    let input = File::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let output = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+    converse_over(input, output, machine, settle)
+}
+
+/// The same over any two descriptors.
+pub(crate) fn converse_over<M: Machine>(
+    mut input: File,
+    mut output: File,
     mut machine: M,
     mut settle: impl FnMut(&mut M, M::Event),
 ) -> io::Result<()> {
-    // Standard input without its buffer: what a child inherits must not be read ahead of need.
-    let mut input = std::fs::File::from(io::stdin().as_fd().try_clone_to_owned()?);
-    let mut output = std::fs::File::from(io::stdout().as_fd().try_clone_to_owned()?);
     let mut buffer = vec![0; READ_OCTETS];
     let (mut start, mut end) = (0, 0);
     let mut transmit = Vec::new();
@@ -56,11 +67,7 @@ pub(crate) fn converse<M: Machine>(
     }
 }
 
-fn write<M: Machine>(
-    machine: &mut M,
-    output: &mut std::fs::File,
-    mut octets: &[u8],
-) -> io::Result<()> {
+fn write<M: Machine>(machine: &mut M, output: &mut File, mut octets: &[u8]) -> io::Result<()> {
     while !octets.is_empty() {
         if !wait(machine, &*output, PollFlags::OUT)? {
             return Err(io::ErrorKind::TimedOut.into());

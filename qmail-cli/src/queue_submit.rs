@@ -78,7 +78,7 @@ async fn apart<T: Send + 'static>(
 }
 
 /// The words of a failure and its status apart.
-fn refused(failure: &QueueFailure) -> SubmitError {
+pub(crate) fn refused(failure: &QueueFailure) -> SubmitError {
     let status = Report::new(failure.text.clone()).status();
     let status = status.unwrap_or(if failure.is_temporary() {
         EnhancedStatus::temporary(3, 0)

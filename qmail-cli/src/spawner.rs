@@ -42,18 +42,36 @@ pub(crate) trait Spawner {
     fn outcome(&self, end: ProgramEnd, output: Vec<u8>, more: bool) -> Outcome;
 }
 
-/// Delivers what is asked for, to the end of the requests. `name` is what the program is called.
+/// Runs a program for what is asked for, to the end of the requests. `name` is what this program is called.
 pub(crate) fn run(name: &str, home: &Home, spawner: &impl Spawner) -> ExitCode {
-    let owner = match Account::acting(home, "qmailq") {
-        Ok(owner) => owner.uid,
-        Err(error) => return exit::fatal(name, &error, exit::TEMPORARY),
+    let deliver = async |request: &Request, owner| {
+        let outcome = run_program(spawner, owner, request).await;
+        outcome.unwrap_or_else(|outcome| outcome)
     };
+    match Account::acting(home, "qmailq") {
+        Ok(owner) => run_with(name, home, owner.uid, || Ok(()), &deliver),
+        Err(error) => exit::fatal(name, &error, exit::TEMPORARY),
+    }
+}
+
+/// Delivers what is asked for, to the end of the requests. `owner` is who must own messages. `prepare` is called when all is there that
+/// needs rights, and before there are threads; `deliver` is given a request and the owner.
+pub(crate) fn run_with(
+    name: &str,
+    home: &Home,
+    owner: u32,
+    prepare: impl FnOnce() -> Result<(), String>,
+    deliver: &impl AsyncFn(&Request, u32) -> Outcome,
+) -> ExitCode {
     let messages = home.queue().join("mess");
     if let Err(error) = std::env::set_current_dir(&messages) {
         let words = format_args!("unable to switch to {}: {error}", messages.display());
         return exit::fatal(name, &words, exit::TEMPORARY);
     }
-    let served = stdio::run(serve(spawner, owner));
+    if let Err(words) = prepare() {
+        return exit::fatal(name, &words, exit::TEMPORARY);
+    }
+    let served = stdio::run(serve(deliver, owner));
     match served.and_then(|served| served) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => exit::fatal(name, &error, exit::TEMPORARY),
@@ -63,7 +81,7 @@ pub(crate) fn run(name: &str, home: &Home, spawner: &impl Spawner) -> ExitCode {
 /// # Errors
 ///
 /// A report cannot be written.
-async fn serve(spawner: &impl Spawner, owner: u32) -> io::Result<()> {
+async fn serve(deliver: &impl AsyncFn(&Request, u32) -> Outcome, owner: u32) -> io::Result<()> {
     report(&[DELIVERIES_MAX])?;
     let mut input = Input::new(io::stdin(), READ_OCTETS)?;
     let mut reader = RequestReader::default();
@@ -90,8 +108,7 @@ async fn serve(spawner: &impl Spawner, owner: u32) -> io::Result<()> {
                         Some(free) => {
                             *free = true;
                             running.push(async move {
-                                let outcome = deliver(spawner, owner, &request).await;
-                                (delivery, outcome.unwrap_or_else(|outcome| outcome))
+                                (delivery, deliver(&request, owner).await)
                             });
                         }
                     }
@@ -117,7 +134,7 @@ fn report(octets: &[u8]) -> io::Result<()> {
 /// # Errors
 ///
 /// What becomes of a request for which no program was run to its end.
-async fn deliver<S: Spawner>(
+async fn run_program<S: Spawner>(
     spawner: &S,
     owner: u32,
     request: &Request,
@@ -145,7 +162,7 @@ async fn deliver<S: Spawner>(
 }
 
 /// Opens a message in the current directory.
-fn open(name: &[u8], owner: u32) -> Result<File, Refusal> {
+pub(crate) fn open(name: &[u8], owner: u32) -> Result<File, Refusal> {
     // A FIFO that somebody put there must not make the open wait.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let message = rustix::fs::open(OsStr::from_bytes(name), flags, Mode::empty())

@@ -10,6 +10,7 @@ pub mod helpers;
 mod inspect;
 mod intake;
 mod log;
+mod order;
 mod scheduler;
 mod spool;
 pub mod submission;
@@ -19,16 +20,20 @@ pub use clock::{Clock, ManualClock, Now, SystemClock};
 #[cfg(any(test, feature = "sim"))]
 pub use disk::{Choices, SimDisk, Trouble};
 pub use disk::{Disk, DiskFile, RealDisk, Stat};
-pub use engine::{Config, Counts, ENVELOPES_OCTETS_MAX, Engine, Parts, Queue, TROUBLE_WAIT};
+pub use engine::{
+    Config, Counts, ENVELOPES_OCTETS_MAX, Engine, Parts, Queue, REASON_OCTETS_MAX, REASONS_MAX,
+    TROUBLE_WAIT,
+};
 pub use inspect::{
-    Listed, ListedRecipient, Listing, Names, count_journal_messages, count_messages, count_names,
-    write_qread,
+    Filter, Listed, ListedRecipient, Listing, Names, Pattern, SHOWN_RECIPIENTS_MAX,
+    count_journal_messages, count_messages, count_names, write_qread,
 };
 pub use intake::Intake;
 pub use log::{Log, LogEvent, Masked, NoLog, Value, Verdict};
+pub use order::{Answers, Done, Order, Refusal, carry_out, without_prefix};
 pub use scheduler::{
-    Attempt, IDLE_PASSES_MAX, JOBS_LOADED_MAX, JobId, Limits, PassId, Scheduler, Step, is_dying,
-    next_attempt,
+    Attempt, IDLE_PASSES_MAX, JOBS_LOADED_MAX, JobId, Limits, PassId, Scheduler, Step, Taken,
+    is_dying, next_attempt,
 };
 pub use spool::{
     Channel, Committed, Entry, Found, Incoming, JournalConfig, JournalSpool, MemorySpool,

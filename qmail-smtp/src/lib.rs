@@ -5,7 +5,7 @@
 //! | receive mail | [`server::Session`], a [`Machine`](qmail_core::Machine) that asks its owner about each command |
 //! | send mail | [`client::Session`], a [`Machine`](qmail_core::Machine) that carries one message after the other |
 //! | only undo or do the dots and line ends of a message | [`server::Decoder`], [`client::Encoder`] |
-//! | receive mail by QMTP or QMQP | [`qmtp::Session`], another such machine |
+//! | receive mail by QMTP or QMQP, or send it | [`qmtp::Session`], [`qmtp::Client`], other such machines |
 //! | ask who owns a connection, or whether an address is on a list | [`ident`], [`dnsbl`] |
 //! | hear from a proxy who is behind it | [`proxy`] |
 //!

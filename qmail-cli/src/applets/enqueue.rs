@@ -16,12 +16,10 @@ use bytes::Bytes;
 use qmail_core::{Envelope, EnvelopeError, EnvelopeReader, Origin};
 use qmail_queue::{
     Entry, JournalSpool, RealDisk, SplitSpool, Spool, SpoolDraft, SpoolError, Workers,
-    split::Trigger, submission, submission::Answer,
+    split::Trigger,
 };
 use rustix::fs::OFlags;
 use rustix::process::{Signal, getuid};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::UnixStream;
 use tokio::signal::unix::{self, SignalKind, signal};
 use tokio::time::sleep;
 
@@ -30,6 +28,7 @@ use crate::home::{Home, SpoolKind, extra_recipients};
 use crate::input::Input;
 use crate::privilege::{Account, AccountError, is_setuid};
 use crate::queue_program::FOR_BOUNCE;
+use crate::submission_client::Submission;
 use crate::{exit, stdio};
 
 pub(crate) const APPLET: Applet = Applet {
@@ -57,7 +56,6 @@ const PID: u8 = 63;
 const MESS: u8 = 64;
 const INTD: u8 = 65;
 const TODO: u8 = 66;
-const COMMUNICATION: u8 = 74;
 
 fn run(call: &Call) -> ExitCode {
     if is_closed(io::stdin()) || is_closed(io::stdout()) {
@@ -179,48 +177,21 @@ async fn take(home: &Home, origin: Origin) -> Result<(), u8> {
 }
 
 /// The running system of this home, if there is one that takes mail by its socket. A program with the rights to the queue needs none.
-async fn connect(home: &Home) -> Option<UnixStream> {
+async fn connect(home: &Home) -> Option<Submission> {
     if is_setuid() {
         return None;
     }
-    UnixStream::connect(home.submission_socket()).await.ok()
+    Submission::begin(&home.submission_socket()).await.ok()
 }
 
-/// Has the running system take message and envelope, as [`submission`] frames them.
-async fn hand_over(mut running: UnixStream) -> Result<(), u8> {
+/// Has the running system take message and envelope.
+async fn hand_over(mut submission: Submission) -> Result<(), u8> {
     let mut message = input(io::stdin())?;
-    let mut gone = false;
     while let Some(chunk) = read(&mut message).await? {
-        gone |= send(&mut running, &submission::chunk_header(chunk.len()), gone).await;
-        gone |= send(&mut running, &chunk, gone).await;
+        submission.write(&chunk).await;
     }
-    gone |= send(&mut running, &submission::chunk_header(0), gone).await;
-    // Read here as well: a caller need not close its end of the pipe.
-    let mut envelope = input(io::stdout())?;
-    let mut reader = EnvelopeReader::default();
-    loop {
-        let chunk = read(&mut envelope)
-            .await?
-            .ok_or(EnvelopeError::Torn.exit_code())?;
-        gone |= send(&mut running, &chunk, gone).await;
-        let received = reader.receive(&chunk).map_err(EnvelopeError::exit_code)?;
-        if received.is_some() {
-            break;
-        }
-    }
-    let mut answer = [0; Answer::OCTETS];
-    match running.read_exact(&mut answer).await {
-        Ok(_) => match Answer::from_octets(answer).exit_code {
-            0 => Ok(()),
-            code => Err(code),
-        },
-        Err(_) => Err(COMMUNICATION),
-    }
-}
-
-/// Writes, unless the other side has gone: it may have answered before it went. Returns whether it has.
-async fn send(running: &mut UnixStream, octets: &[u8], gone: bool) -> bool {
-    gone || running.write_all(octets).await.is_err()
+    let envelope = read_envelope().await?;
+    submission.finish(&envelope).await.map(drop)
 }
 
 async fn copy_message(draft: &mut dyn SpoolDraft) -> Result<(), u8> {

@@ -28,6 +28,7 @@ pub(crate) mod newmrh;
 pub(crate) mod newu;
 pub(crate) mod ofmipd;
 pub(crate) mod ofmipname;
+pub(crate) mod partitioned;
 pub(crate) mod passwd;
 pub(crate) mod pop3d;
 pub(crate) mod popup;

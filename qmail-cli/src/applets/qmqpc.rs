@@ -1,16 +1,17 @@
 //! `qmail-qmqpc`: hands a message to another host's queue by QMQP, in place of `qmail-queue`.
 
 use std::fs::File;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::net::{IpAddr, SocketAddr, TcpStream};
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use qmail_core::control;
-use qmail_smtp::qmtp::qmqp_frame;
+use qmail_core::{CHUNK_OCTETS_MAX, control};
+use qmail_smtp::qmtp::{Answer, Client, ClientEvent, ClientTimeouts, Protocol};
 
 use crate::applet::{Applet, Call, Kind};
+use crate::descriptor::converse_over;
 use crate::home::Home;
 
 pub(crate) const APPLET: Applet = Applet {
@@ -29,9 +30,6 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Largest message and envelope in octets that are held: the most that a QMQP server takes.
 const INPUT_OCTETS_MAX: u64 = 1_900_000_000;
-
-/// As much of an answer as is looked at for its letter.
-const ANSWER_OCTETS_MAX: usize = 16 * 1024;
 
 /// The exit codes of qmail-queue(8) that callers know.
 #[derive(Clone, Copy)]
@@ -63,9 +61,8 @@ fn send() -> Result<(), Failure> {
     // Descriptor 1 is to be read: it is where a queue program has its envelope.
     let envelope = read_all(io::stdout().as_fd().try_clone_to_owned())?;
     let (sender, recipients) = parse(&envelope).ok_or(Failure::BadEnvelope)?;
-    let (head, tail) = qmqp_frame(message.len() as u64, sender, recipients);
-    let mut stream = connect(&servers)?;
-    exchange(&mut stream, &[&head, &message, &tail])
+    let stream = connect(&servers)?;
+    exchange(stream, &message, sender, &recipients)
 }
 
 /// The addresses in control/qmqpservers. A line that is none is passed over.
@@ -125,34 +122,36 @@ fn connect(servers: &[IpAddr]) -> Result<TcpStream, Failure> {
     Err(failure)
 }
 
-fn exchange(stream: &mut TcpStream, pieces: &[&[u8]]) -> Result<(), Failure> {
-    let talk = |stream: &mut TcpStream| -> io::Result<Option<u8>> {
-        stream.set_read_timeout(Some(TIMEOUT))?;
-        stream.set_write_timeout(Some(TIMEOUT))?;
-        stream.set_nodelay(true)?;
-        for piece in pieces {
-            stream.write_all(piece)?;
+/// Sends the package, and takes the server's word on it.
+fn exchange(
+    stream: TcpStream,
+    message: &[u8],
+    sender: &[u8],
+    recipients: &[&[u8]],
+) -> Result<(), Failure> {
+    let broken = |_| Failure::Broken;
+    stream.set_nodelay(true).map_err(broken)?;
+    let input = OwnedFd::from(stream);
+    let output = input.try_clone().map_err(broken)?;
+    let mut timeouts = ClientTimeouts::default();
+    (timeouts.send, timeouts.answer) = (TIMEOUT, TIMEOUT);
+    let client = Client::new(Protocol::Qmqp, timeouts, Instant::now());
+    let mut pieces = message.chunks(CHUNK_OCTETS_MAX);
+    let mut word = None;
+    let settle = |client: &mut Client, event| match event {
+        ClientEvent::Ready => {
+            let _ = client.start(message.len() as u64, sender, recipients);
         }
-        let mut left = ANSWER_OCTETS_MAX;
-        let mut buffer = [0; 1024];
-        while left > 0 {
-            let octets = stream.read(&mut buffer)?;
-            let letter = |octet: &&u8| matches!(octet, b'K' | b'Z' | b'D');
-            if let Some(&letter) = buffer[..octets].iter().find(letter) {
-                return Ok(Some(letter));
-            }
-            if octets == 0 {
-                break;
-            }
-            left = left.saturating_sub(octets);
-        }
-        Ok(None)
+        ClientEvent::BodyWanted => client.body(pieces.next().unwrap_or_default()),
+        ClientEvent::Answer { answer, .. } => word = Some(answer),
+        _ => {}
     };
-    match talk(stream) {
-        Ok(Some(b'K')) => Ok(()),
-        Ok(Some(b'Z')) => Err(Failure::Deferred),
-        Ok(Some(_)) => Err(Failure::Refused),
-        Ok(None) | Err(_) => Err(Failure::Broken),
+    converse_over(input.into(), output.into(), client, settle).map_err(broken)?;
+    match word {
+        Some(Answer::Accepted(_)) => Ok(()),
+        Some(Answer::Deferred(_)) => Err(Failure::Deferred),
+        Some(Answer::Refused(_)) => Err(Failure::Refused),
+        None => Err(Failure::Broken),
     }
 }
 

@@ -4,12 +4,11 @@ use std::error::Error;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use qmail_queue::{
-    Found, Listed, Listing, RealDisk, SplitSpool, Workers, count_names, write_qread,
-};
+use qmail_queue::{Found, Listed, Listing, RealDisk, Workers, count_names, write_qread};
 
 use crate::applet::{Applet, Call, Kind};
-use crate::home::Home;
+use crate::home::{Home, SpoolKind};
+use crate::queue_desk::open_spool;
 use crate::{exit, stdio};
 
 pub(crate) const QREAD: Applet = Applet {
@@ -40,15 +39,15 @@ fn read(_call: &Call) -> ExitCode {
 }
 
 async fn list(home: &Home) -> io::Result<()> {
-    let spool = SplitSpool::open(home.queue(), Workers::inline()).map_err(io::Error::other)?;
-    let listing = Listing::read(&spool).await.map_err(io::Error::other)?;
+    let spool = open_spool(home, Workers::inline())?;
+    let listing = Listing::read(&*spool).await.map_err(io::Error::other)?;
     let mut output = io::stdout().lock();
     let mut text = Vec::new();
     for found in &listing.messages {
         let &Found::Routed { id, birth, .. } = found else {
             continue;
         };
-        match Listed::routed(&spool, id, birth).await {
+        match Listed::routed(&*spool, id, birth).await {
             Ok(message) => write_qread(&message, &mut text),
             Err(error) => {
                 let reason = reason(&error);
@@ -68,6 +67,10 @@ async fn list(home: &Home) -> io::Result<()> {
 
 fn stat(_call: &Call) -> ExitCode {
     let queue = Home::choose(None, None).queue();
+    if SpoolKind::of(&queue) == Some(SpoolKind::Journal) {
+        let words = "this queue is a journal, which has no directories to count; `qmail queue count` counts it";
+        return exit::fatal("qmail-qstat", &words, exit::TEMPORARY);
+    }
     match RealDisk::open(&queue).and_then(|disk| count_names(&disk)) {
         Ok(names) => {
             exit::print(&format!(

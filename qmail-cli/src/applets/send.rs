@@ -1,9 +1,11 @@
 //! `qmail-send`: the queue manager, as qmail-start starts it.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use crate::applet::{Applet, Call, Kind};
 use crate::home::Home;
+use crate::queue_submit::QueueSubmit;
 use crate::{exit, send};
 
 pub(crate) const APPLET: Applet = Applet {
@@ -14,7 +16,11 @@ pub(crate) const APPLET: Applet = Applet {
 };
 
 fn run(_call: &Call) -> ExitCode {
-    match send::run(&Home::choose(None, None)) {
+    let home = Home::choose(None, None);
+    let bounces = Arc::new(QueueSubmit {
+        home: home.path().to_owned(),
+    });
+    match send::run(&home, bounces, || Ok(())) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(exit::TEMPORARY),
         Err(error) => exit::fatal("qmail-send", &error, exit::TEMPORARY),

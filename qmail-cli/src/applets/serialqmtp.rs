@@ -1,7 +1,7 @@
 //! `serialqmtp`: sends messages of a Maildir over one QMTP connection, without waiting for answers.
 
 use std::ffi::{OsStr, OsString};
-use std::io::{self, BufReader, Read as _};
+use std::io::{self, Read as _};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::Path;
 use std::process::ExitCode;
@@ -9,10 +9,12 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
+use qmail_smtp::qmtp::{Answer, AnswerError, Answers, qmtp_frame};
+
 use crate::applet::{Applet, Call, Kind};
 use crate::exit;
 use crate::injection::octets;
-use crate::serial_message::{Message, REPLY_OCTETS_MAX, next_name, write_result};
+use crate::serial_message::{Message, next_name, write_result};
 use crate::serial_peer::{PeerReader, PeerWriter, Timeouts, connection};
 
 pub(crate) const APPLET: Applet = Applet {
@@ -29,9 +31,6 @@ const TIMEOUTS: Timeouts = Timeouts {
 
 /// So many messages may wait for their answers.
 const OUTSTANDING_MAX: usize = 1000;
-
-/// A longer answer is a violation of the protocol.
-const ANSWER_OCTETS_MAX: usize = 1_000_000;
 
 fn run(call: &Call) -> ExitCode {
     let Some(prefix) = call.arguments.first() else {
@@ -79,82 +78,54 @@ fn send_all(prefix: &[u8], writer: PeerWriter, sent: &SyncSender<Vec<u8>>) -> Re
 }
 
 fn send(message: Message, writer: &mut impl io::Write) -> io::Result<()> {
-    // LF in front says that lines end in LF.
-    writeln!(writer, "{}:", message.octets + 1)?;
+    let (head, tail) = qmtp_frame(message.octets, &message.sender, [&message.recipient[..]]);
+    writer.write_all(&head)?;
     let copied = io::copy(&mut message.text.take(message.octets), writer)?;
     if copied < message.octets {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
-    let recipient = netstring(&message.recipient);
-    for part in [
-        b",",
-        &netstring(&message.sender)[..],
-        &netstring(&recipient),
-    ] {
-        writer.write_all(part)?;
-    }
+    writer.write_all(&tail)?;
     writer.flush()
 }
 
-fn netstring(octets: &[u8]) -> Vec<u8> {
-    let mut sink = format!("{}:", octets.len()).into_bytes();
-    sink.extend_from_slice(octets);
-    sink.push(b',');
-    sink
-}
-
 /// Reads an answer for each message that was sent.
-fn read_all(reader: PeerReader, outstanding: &Receiver<Vec<u8>>) -> Result<(), String> {
-    let mut reader = BufReader::new(reader);
+fn read_all(mut reader: PeerReader, outstanding: &Receiver<Vec<u8>>) -> Result<(), String> {
+    let mut answers = Answers::default();
+    let mut buffer = [0; 4096];
+    let (mut start, mut end) = (0, 0);
     let ip = std::env::var_os("TCPREMOTEIP").map(OsString::into_vec);
     for name in outstanding {
-        let answer = read_answer(&mut reader)?;
-        let (&status, words) = answer
-            .split_first()
-            .filter(|(status, _)| matches!(status, b'K' | b'Z' | b'D'))
-            .ok_or(VIOLATION)?;
+        let answer = loop {
+            let mut rest = &buffer[start..end];
+            let found = answers
+                .next(&mut rest)
+                .map_err(|error: AnswerError| error.to_string())?;
+            start = end - rest.len();
+            if let Some(answer) = found {
+                break answer;
+            }
+            let octets = reader
+                .read(&mut buffer)
+                .and_then(|octets| match octets {
+                    0 => Err(io::ErrorKind::UnexpectedEof.into()),
+                    octets => Ok(octets),
+                })
+                .map_err(|error| format!("unable to read from network: {error}"))?;
+            (start, end) = (0, octets);
+        };
+        let (status, words) = match &answer {
+            Answer::Accepted(words) => (b'K', words),
+            Answer::Deferred(words) => (b'Z', words),
+            Answer::Refused(words) => (b'D', words),
+        };
         let mut text = Vec::new();
         if let Some(ip) = &ip {
             text.extend_from_slice(ip);
             text.extend_from_slice(b" said: ");
         }
-        text.extend_from_slice(&words[..words.len().min(REPLY_OCTETS_MAX)]);
+        text.extend_from_slice(words);
         write_result(&name, status, &text)
             .map_err(|error| format!("unable to write results: {error}"))?;
     }
     Ok(())
 }
-
-fn read_answer(reader: &mut impl io::Read) -> Result<Vec<u8>, String> {
-    let mut octet = || {
-        let mut octet = [0];
-        let read = reader.read_exact(&mut octet);
-        read.map(|()| octet[0])
-            .map_err(|error| format!("unable to read from network: {error}"))
-    };
-    let mut length = 0usize;
-    let mut digits = 0;
-    loop {
-        match octet()? {
-            digit @ b'0'..=b'9' => {
-                digits += 1;
-                length = length * 10 + usize::from(digit - b'0');
-                if length > ANSWER_OCTETS_MAX {
-                    return Err(VIOLATION.to_owned());
-                }
-            }
-            b':' if digits > 0 => break,
-            _ => return Err(VIOLATION.to_owned()),
-        }
-    }
-    let mut answer = Vec::with_capacity(length.min(REPLY_OCTETS_MAX + 1));
-    for _ in 0..length {
-        answer.push(octet()?);
-    }
-    match octet()? {
-        b',' => Ok(answer),
-        _ => Err(VIOLATION.to_owned()),
-    }
-}
-
-const VIOLATION: &str = "remote protocol violation";

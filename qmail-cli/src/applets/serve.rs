@@ -165,6 +165,8 @@ fn lower(arguments: Arguments) -> Result<serve::Options, &'static str> {
         );
     }
     Ok(serve::Options {
+        inherited_smtp: Vec::new(),
+        queue_elsewhere: false,
         home: Home::choose(arguments.home, Some("qmail-home")),
         smtp,
         submission: arguments.submission,

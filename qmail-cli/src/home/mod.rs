@@ -83,7 +83,12 @@ impl Home {
 
     /// The socket by which programs of this host submit mail to a running system.
     pub(crate) fn submission_socket(&self) -> PathBuf {
-        self.path.join("run").join("submit")
+        self.run().join("submit")
+    }
+
+    /// Sockets of the running system.
+    pub(crate) fn run(&self) -> PathBuf {
+        self.path.join("run")
     }
 
     pub(crate) fn queue(&self) -> PathBuf {

@@ -17,6 +17,7 @@ pub(crate) const COMMANDS: &[(&str, Describe)] = &[
     ("passwd", applets::passwd::Arguments::command),
     ("queue", applets::queue::Arguments::command),
     ("serve", applets::serve::Arguments::command),
+    ("start", applets::partitioned::Arguments::command),
 ];
 
 macro_rules! pages {

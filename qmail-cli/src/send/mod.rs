@@ -22,9 +22,10 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use qmail_core::Submit;
 use qmail_queue::split::{SendMutex, Trigger};
 use qmail_queue::{
-    Config, Engine, Parts, Queue, RealDisk, SplitSpool, SpoolError, SystemClock, Workers,
+    Config, Engine, Parts, Queue, RealDisk, SplitSpool, Spool, SpoolError, SystemClock, Workers,
 };
 use rand::TryRng as _;
 use rand::rngs::SysRng;
@@ -37,7 +38,7 @@ use self::loss::Loss;
 use self::spawn::Spawner;
 use crate::descriptor::wait_until;
 use crate::home::{Home, SendControls};
-use crate::queue_submit::QueueSubmit;
+use crate::queue_desk::{Desk, Running};
 use crate::report::{LogFormat, Reporter};
 use crate::{inherited, log, queue_config};
 
@@ -76,18 +77,24 @@ fn cause(error: &SpoolError) -> String {
         .map_or_else(String::new, |source| source.to_string())
 }
 
-/// Runs the queue of a home until it is told to stop.
+/// Runs the queue of a home until it is told to stop. Bounces are handed to `bounces`. `lock_down` is called when all descriptors are
+/// there and before there is a thread.
 ///
 /// # Errors
 ///
-/// There is no log; what else is wrong is in the log, and `false` is returned.
-pub(crate) fn run(home: &Home) -> io::Result<bool> {
+/// There is no log, or no lock; what else is wrong is in the log, and `false` is returned.
+pub(crate) fn run(
+    home: &Home,
+    bounces: Arc<dyn Submit>,
+    lock_down: impl FnOnce() -> io::Result<()>,
+) -> io::Result<bool> {
     rustix::process::umask(Mode::RWXG | Mode::RWXO);
     let descriptors = inherited::take(1..=6);
+    lock_down()?;
     let sink = File::from(io::stdin().as_fd().try_clone_to_owned()?);
     let (log, writer) = log::start(sink)?;
     let reporter = Reporter::new(log, LogFormat::Classic);
-    let started = start(home, descriptors, &reporter).and_then(|system| Ok(system.run()?));
+    let started = start(home, descriptors, bounces, &reporter).and_then(|system| Ok(system.run()?));
     let result = started.map_err(|error| reporter.alert(&format_args!("cannot start: {error}")));
     writer.close();
     Ok(result.is_ok())
@@ -101,6 +108,7 @@ struct System<'a> {
     spawners: [(u8, OwnedFd, OwnedFd); 2],
     clean: (OwnedFd, OwnedFd),
     disk: RealDisk,
+    bounces: Arc<dyn Submit>,
     reporter: &'a Reporter,
     _mutex: SendMutex,
 }
@@ -109,6 +117,7 @@ struct System<'a> {
 fn start<'a>(
     home: &'a Home,
     descriptors: io::Result<Vec<OwnedFd>>,
+    bounces: Arc<dyn Submit>,
     reporter: &'a Reporter,
 ) -> Result<System<'a>, CannotStart> {
     if !may_enter(home.path()) {
@@ -150,6 +159,7 @@ fn start<'a>(
         ],
         clean: (to_clean, from_clean),
         disk,
+        bounces,
         reporter,
         _mutex: mutex,
     })
@@ -197,24 +207,29 @@ impl System<'_> {
         let loss = Arc::new(Loss::new(self.reporter.clone()));
         let cleaner = Cleaner::new(self.clean.0, self.clean.1, Arc::clone(&loss));
         let disk = CleanedDisk::new(self.disk, cleaner);
-        let spool = SplitSpool::over(Arc::new(disk), Workers::threads(DISK_THREADS)?);
+        let workers = Workers::threads(DISK_THREADS)?;
+        let spool: Arc<dyn Spool> = Arc::new(SplitSpool::over(Arc::new(disk), workers));
         let [local, remote] = self.spawners.map(|(limit, requests, reports)| {
             let (loss, reporter) = (Arc::clone(&loss), self.reporter.clone());
             Spawner::start(limit, requests, reports, loss, reporter)
         });
         let mut parts = Parts::new(
-            Arc::new(spool),
+            Arc::clone(&spool),
             Arc::new(SystemClock::new()?),
             self.controls.queue.tables.as_ref().clone(),
             Arc::new(local?),
             Arc::new(remote?),
         );
         parts.log = Arc::new(self.reporter.clone());
-        parts.bounces = Some(Arc::new(QueueSubmit {
-            home: self.home.path().to_owned(),
-        }));
+        parts.bounces = Some(self.bounces);
         let (engine, queue) = Engine::new(parts, self.config);
         loss.watch(queue.clone());
+        let source = Running {
+            spool,
+            queue: queue.clone(),
+        };
+        // Where qmail-send may not make a socket, orders are not taken: it never took any.
+        let _desk = Desk::open(self.home, Arc::new(source)).ok();
         let mut watch = pin!(queue_config::watch(trigger, queue.clone()));
         let mut engine = pin!(engine.run());
         loop {

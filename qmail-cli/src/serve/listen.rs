@@ -22,6 +22,15 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 ///
 /// What the system says: the port is taken, or is not ours to take.
 pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    TcpListener::from_std(listener(address)?)
+}
+
+/// Binds and listens; the socket does not block.
+///
+/// # Errors
+///
+/// As [`bind`].
+pub(crate) fn listener(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
@@ -36,7 +45,7 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
+    Ok(socket.into())
 }
 
 /// Accepts clients for ever; drop the future to stop.

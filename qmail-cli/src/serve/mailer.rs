@@ -22,10 +22,12 @@ use rand::rngs::SysRng;
 use tokio::task::JoinHandle;
 
 use super::{Options, StartError};
-use crate::home::{Controls, SpoolKind};
+use crate::home::{Controls, RemoteControls, SpoolKind};
 use crate::policy::own_addresses;
 use crate::queue_config::{self, watch};
+use crate::queue_desk::{self, Desk, Resting, Source};
 use crate::report::Reporter;
+use crate::submission_client::SocketSubmit;
 
 /// Threads that work on the queue's files: they wait for the disk more than they compute.
 const DISK_THREADS: usize = 16;
@@ -40,6 +42,8 @@ const PROGRAM_TIME_MAX: Duration = Duration::from_secs(3600);
 pub(super) struct Mailer {
     submit: Arc<dyn Submit>,
     running: Option<Running>,
+    /// Answers `qmail queue`, if it could be opened.
+    _desk: Option<Desk>,
 }
 
 /// What there is when mail is delivered, not only accepted.
@@ -59,6 +63,14 @@ impl Mailer {
         reporter: &Reporter,
     ) -> Result<Self, StartError> {
         let queue = options.home.queue();
+        if options.queue_elsewhere {
+            let socket = options.home.submission_socket();
+            return Ok(Self {
+                submit: Arc::new(SocketSubmit { socket }),
+                running: None,
+                _desk: None,
+            });
+        }
         let (spool, trigger): (Arc<dyn Spool>, _) = match options.spool_kind()? {
             SpoolKind::Journal => {
                 let workers = Workers::threads(DISK_THREADS)?;
@@ -77,11 +89,20 @@ impl Mailer {
         let clock = Arc::new(SystemClock::new()?);
         let (pid, uid) = (std::process::id(), rustix::process::getuid().as_raw());
         if !options.deliver {
-            let intake = Intake::new(spool, clock, pid, uid)
+            let intake = Intake::new(Arc::clone(&spool), clock, pid, uid)
                 .with_extra_recipients(controls.queue.extra_recipients.as_slice());
+            let submit: Arc<dyn Submit> = Arc::new(intake);
+            let source = Resting {
+                spool,
+                submit: Arc::clone(&submit),
+                uid,
+                tables: Arc::clone(&controls.queue.tables),
+                _lock: None,
+            };
             return Ok(Self {
-                submit: Arc::new(intake),
+                submit,
                 running: None,
+                _desk: open_desk(options, source, reporter),
             });
         }
         let maildirs = Maildirs::new(&controls.pop3.hostname, pid, SystemTime::now);
@@ -93,9 +114,9 @@ impl Mailer {
             .with_programs(programs)
             .with_submit(forwards.clone());
         let local = Arc::new(LocalDelivery::new(users, agent));
-        let remote = remote_delivery(controls)?;
+        let remote = remote_delivery(&controls.remote)?;
         let mut parts = Parts::new(
-            spool,
+            Arc::clone(&spool),
             clock,
             controls.queue.tables.as_ref().clone(),
             local,
@@ -108,7 +129,12 @@ impl Mailer {
         })?;
         let (engine, queue) = Engine::new(parts, config);
         forwards.0.get_or_init(|| queue.clone());
+        let source = queue_desk::Running {
+            spool,
+            queue: queue.clone(),
+        };
         Ok(Self {
+            _desk: open_desk(options, source, reporter),
             submit: Arc::new(queue.clone()),
             running: Some(Running {
                 watcher: trigger.map(|trigger| tokio::spawn(watch(Some(trigger), queue.clone()))),
@@ -168,6 +194,24 @@ impl Mailer {
     }
 }
 
+/// Lets people ask the queue. Mail goes on without it.
+fn open_desk(
+    options: &Options,
+    source: impl Source + 'static,
+    reporter: &Reporter,
+) -> Option<Desk> {
+    match Desk::open(&options.home, Arc::new(source)) {
+        Ok(desk) => Some(desk),
+        Err(error) => {
+            reporter.warning(&format_args!(
+                "`qmail queue` will not reach this queue, no socket in {}: {error}",
+                options.home.run().display()
+            ));
+            None
+        }
+    }
+}
+
 /// The queue as deliveries see it: they are made before it is, and it runs them.
 #[derive(Default)]
 struct LateSubmit(OnceLock<Queue>);
@@ -183,8 +227,7 @@ impl Submit for LateSubmit {
 }
 
 /// Sending by SMTP, as the control files say.
-fn remote_delivery(controls: &Controls) -> Result<RemoteDelivery, StartError> {
-    let remote = &controls.remote;
+pub(crate) fn remote_delivery(remote: &RemoteControls) -> Result<RemoteDelivery, StartError> {
     let mut config =
         RemoteConfig::new(remote.helo_host.clone()).map_err(|source| StartError::Hello {
             value: Escaped(&remote.helo_host).to_string(),

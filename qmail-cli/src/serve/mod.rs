@@ -27,9 +27,12 @@ use rand::rngs::SysRng;
 use crate::home::{Home, SpoolKind};
 
 pub(crate) use crate::report::LogFormat;
+pub(crate) use listen::listener;
+pub(crate) use mailer::remote_delivery;
 pub(crate) use networks::Networks;
 pub(crate) use settings::{Settings, smtp_config};
-pub(crate) use start::{StartError, run};
+pub(crate) use start::{StartError, run, run_network};
+pub(crate) use submission::Socket as SubmissionSocket;
 
 /// What `qmail serve` is asked for, checked.
 #[derive(Debug)]
@@ -37,6 +40,8 @@ pub(crate) struct Options {
     pub(crate) home: Home,
     /// Where to take mail; may be empty.
     pub(crate) smtp: Vec<SocketAddr>,
+    /// Listening sockets of whoever started this process, for the same.
+    pub(crate) inherited_smtp: Vec<std::net::TcpListener>,
     /// Where to take mail of users who log in; may be empty.
     pub(crate) submission: Vec<SocketAddr>,
     /// The same, encrypted from the start; may be empty.
@@ -55,6 +60,8 @@ pub(crate) struct Options {
     pub(crate) any_password: bool,
     /// Where queued mail is kept; `None` for where it is, in a new home in a journal.
     pub(crate) spool: Option<SpoolKind>,
+    /// Another process keeps the queue of this home: it is handed each message through its socket.
+    pub(crate) queue_elsewhere: bool,
     pub(crate) log_format: LogFormat,
 }
 

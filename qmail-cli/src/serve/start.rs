@@ -149,6 +149,34 @@ pub(crate) fn run(options: &Options) -> Result<(), StartError> {
     result
 }
 
+/// Takes mail by SMTP and hands it to another process, until a signal ends it. `lock_down` is called when all files that this needs
+/// have been read.
+///
+/// # Errors
+///
+/// As [`run`].
+pub(crate) fn run_network(
+    options: &Options,
+    lock_down: impl FnOnce() -> Result<(), String>,
+) -> Result<(), StartError> {
+    let room = raise_descriptor_limit();
+    let controls = Controls::read(&options.home)?;
+    let passwords = Arc::new(PasswordFile::new(options.home.passwords()));
+    lock_down().map_err(io::Error::other)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let (log, writer) = log::start(io::stdout())?;
+    let reporter = Reporter::new(log, options.log_format);
+    let result = runtime.block_on(async {
+        let system = System::start(options, controls, passwords, reporter, room).await?;
+        system.run().await
+    });
+    runtime.shutdown_timeout(RUNTIME_GRACE);
+    writer.close();
+    result
+}
+
 /// Makes the queue's directories if they are missing, and takes the right to run the queue.
 fn lock_queue(options: &Options) -> Result<(SendMutex, SpoolKind), StartError> {
     let queue = options.home.queue();

@@ -50,7 +50,7 @@ const REFUSED_FOR_NOW: u8 = 71;
 const CREATE: u8 = 63;
 
 /// The socket; its name goes when this is dropped.
-pub(super) struct Socket {
+pub(crate) struct Socket {
     listener: UnixListener,
     path: PathBuf,
 }
@@ -61,7 +61,7 @@ impl Socket {
     /// # Errors
     ///
     /// It cannot be made, with its path.
-    pub(super) fn bind(path: PathBuf) -> Result<Self, (PathBuf, io::Error)> {
+    pub(crate) fn bind(path: PathBuf) -> Result<Self, (PathBuf, io::Error)> {
         let bound = make_directory(&path).and_then(|()| {
             // Under a name of its own first, so that nobody can connect before everybody may.
             let new = path.with_extension("new");
@@ -77,8 +77,13 @@ impl Socket {
         }
     }
 
-    /// Takes mail for ever; drop the future to stop.
-    pub(super) async fn serve(self, submit: Arc<dyn Submit>, stop: watch::Receiver<bool>) {
+    /// Takes mail for ever; drop the future to stop. `origin` says what a user who calls is to the queue.
+    pub(crate) async fn serve(
+        self,
+        submit: Arc<dyn Submit>,
+        stop: watch::Receiver<bool>,
+        origin: impl Fn(u32) -> Origin + Copy + Send + Sync + 'static,
+    ) {
         let users = Arc::new(Users::default());
         loop {
             let Ok((stream, _)) = self.listener.accept().await else {
@@ -88,7 +93,7 @@ impl Socket {
             let (submit, users, mut stop) = (Arc::clone(&submit), Arc::clone(&users), stop.clone());
             tokio::spawn(async move {
                 tokio::select! {
-                    () = converse(stream, &*submit, &users) => {}
+                    () = converse(stream, &*submit, origin, &users) => {}
                     _ = stop.wait_for(|stop| *stop) => {}
                 }
             });
@@ -121,16 +126,23 @@ fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-async fn converse(mut stream: UnixStream, submit: &dyn Submit, users: &Arc<Users>) {
+async fn converse(
+    mut stream: UnixStream,
+    submit: &dyn Submit,
+    origin: impl Fn(u32) -> Origin,
+    users: &Arc<Users>,
+) {
     let Ok(caller) = stream.peer_cred() else {
         return;
     };
     let uid = caller.uid();
     let taken = match users.enter(uid) {
-        Some(mut share) => match timeout(LIFE, take(&mut stream, submit, uid, &mut share)).await {
-            Ok(taken) => taken,
-            Err(_) => Err(TIMEOUT),
-        },
+        Some(mut share) => {
+            match timeout(LIFE, take(&mut stream, submit, origin(uid), &mut share)).await {
+                Ok(taken) => taken,
+                Err(_) => Err(TIMEOUT),
+            }
+        }
         None => Err(REFUSED_FOR_NOW),
     };
     let answer = match taken {
@@ -144,11 +156,11 @@ async fn converse(mut stream: UnixStream, submit: &dyn Submit, users: &Arc<Users
 async fn take(
     stream: &mut UnixStream,
     submit: &dyn Submit,
-    uid: u32,
+    origin: Origin,
     share: &mut Share,
 ) -> Result<u32, u8> {
     let mut draft = submit
-        .begin(Origin::Uid(uid))
+        .begin(origin)
         .await
         .map_err(|error| exit_code(&error))?;
     let mut receiver = Receiver::default();

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use qmail_core::{Origin, Submit};
 use qmail_deliver::{
     AssignedUsers, FirstOf, FixedUsers, HickoryResolver, Resolver, User, UserDirectory,
 };
@@ -108,6 +109,10 @@ impl System {
             let listeners = bind_all(door.name(), options.addresses(door))?;
             smtp_listeners.extend(listeners.into_iter().map(|listener| (door, listener)));
         }
+        for listener in &options.inherited_smtp {
+            let listener = TcpListener::from_std(listener.try_clone()?)?;
+            smtp_listeners.push((Door::Mx, listener));
+        }
         let mut pop3_listeners = Vec::new();
         for door in pop3::Door::ALL {
             let addresses = match door {
@@ -170,16 +175,10 @@ impl System {
             let shared = shared.clone();
             move |door, stream, peer, pass| shared.pop3_session(&accounts, door, stream, peer, pass)
         })?;
-        let local = match submission::Socket::bind(options.home.submission_socket()) {
-            Ok(socket) => Some(tokio::spawn(socket.serve(mailer.submit(), shared.stop))),
-            Err((path, error)) => {
-                reporter.warning(&format_args!(
-                    "unable to make {}: {error}; programs of this host cannot submit mail",
-                    path.display()
-                ));
-                None
-            }
-        };
+        // Who keeps the queue has the socket.
+        let local = (!options.queue_elsewhere)
+            .then(|| take_local_mail(&options.home, mailer.submit(), shared))
+            .flatten();
         for (door, address) in &smtp.addresses {
             reporter.notice("listening", &format_args!("{} {address}", door.name()));
         }
@@ -294,6 +293,20 @@ impl System {
             reporter: self.reporter.clone(),
         });
         self.reporter.notice("reread", &"controls");
+    }
+}
+
+/// Takes mail from programs of this host. Without it the system is of use, too.
+fn take_local_mail(home: &Home, submit: Arc<dyn Submit>, shared: Shared) -> Option<JoinHandle<()>> {
+    match submission::Socket::bind(home.submission_socket()) {
+        Ok(socket) => Some(tokio::spawn(socket.serve(submit, shared.stop, Origin::Uid))),
+        Err((path, error)) => {
+            shared.reporter.warning(&format_args!(
+                "unable to make {}: {error}; programs of this host cannot submit mail",
+                path.display()
+            ));
+            None
+        }
     }
 }
 

@@ -13,7 +13,8 @@ use super::first::FirstTry;
 use super::record::{Mark, Place, Record};
 use super::{Again, Engine, Event, TROUBLE_WAIT, World};
 use crate::{
-    Attempt, Channel, JobId, LogEvent, PassId, Position, Recipient, SpoolError, Step, Verdict,
+    Attempt, Channel, JobId, LogEvent, MessageId, PassId, Position, Recipient, SpoolError, Step,
+    Verdict,
 };
 
 /// Recipients read at once. Those for one destination share jobs as far as they stand on one page.
@@ -38,7 +39,7 @@ pub(super) struct Pass {
     jobs: HashMap<JobId, Batch>,
     /// Where the next page starts.
     next: Position,
-    /// Whether a page could not be read.
+    /// Whether a page could not be read, and may be the next time.
     trouble: bool,
 }
 
@@ -154,7 +155,11 @@ impl Engine {
             }
             Err(NotOpened { error, .. }) => {
                 self.log_trouble("opening", &error);
-                let due = self.world.seconds() + TROUBLE_WAIT.as_secs();
+                let due = match error {
+                    // It will not mend by itself: its schedule is soon enough to say so again.
+                    SpoolError::Damaged { .. } => attempt.retry_at,
+                    _ => self.world.seconds() + TROUBLE_WAIT.as_secs(),
+                };
                 self.scheduler.handle_put_off(pass, due);
             }
         }
@@ -204,7 +209,7 @@ impl Engine {
             }
             Err(error) => {
                 self.log_trouble("reading", &error);
-                entry.trouble = true;
+                entry.trouble = !matches!(error, SpoolError::Damaged { .. });
                 self.scheduler.handle_trouble(pass);
             }
         }
@@ -305,7 +310,7 @@ impl Engine {
             id, channel, dying, ..
         } = entry.attempt;
         let first = entry.first.is_some();
-        let Judged { notes, done, left } = self.judge_all(reported, dying);
+        let Judged { notes, done, left } = self.judge_all(id, reported, dying);
         let deferred = !left.is_empty();
         let closed = !deferred && self.scheduler.is_last(pass, job);
         self.running[channel as usize] -= 1;
@@ -337,7 +342,7 @@ impl Engine {
         });
     }
 
-    fn judge_all(&self, reported: Reported, dying: bool) -> Judged {
+    fn judge_all(&self, id: MessageId, reported: Reported, dying: bool) -> Judged {
         let mut judged = Judged::default();
         let mut outcomes = reported.outcomes.into_iter();
         for (delivery, (recipient, place)) in (reported.first_delivery..).zip(reported.batch) {
@@ -365,7 +370,10 @@ impl Engine {
                 bounce::write_note(shown, text, &mut judged.notes);
             }
             match verdict {
-                Verdict::Deferral => judged.left.push(recipient),
+                Verdict::Deferral => {
+                    self.shared.reasons().keep(id, text);
+                    judged.left.push(recipient);
+                }
                 Verdict::Success | Verdict::Failure => judged.done.push(place),
             }
         }

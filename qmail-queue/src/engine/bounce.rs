@@ -101,6 +101,7 @@ impl Engine {
     pub(super) fn handle_finished(&mut self, finished: Finished) {
         self.finishing -= 1;
         let Finished { finish, result } = finished;
+        self.shared.reasons().forget(finish.id);
         let Err(trouble) = result else {
             if let Some((pass, _)) = finish.unrecorded {
                 self.end_first_try(pass);

@@ -1,16 +1,20 @@
 //! The handle by which the rest of a program talks to its engine.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::channel::oneshot;
 use futures::task::AtomicWaker;
 use qmail_core::route::Tables;
 use qmail_core::{Draft, Envelope, Origin, Receipt, Submit, SubmitError};
 
+use super::obey::{Request, WhenDue};
+use super::reasons::Reasons;
 use crate::intake::{Intake, IntakeDraft};
+use crate::order::{Answers, Order, Refusal};
 use crate::{Incoming, Limits, MessageId};
 
 /// A queue with a running engine: takes messages, and orders. Cheap to clone.
@@ -43,6 +47,8 @@ pub struct Counts {
     pub remote_running: usize,
     /// With all recipients done, not removed yet.
     pub finishing: usize,
+    /// Held, and so among those that wait for nothing.
+    pub held: usize,
 }
 
 impl Queue {
@@ -87,6 +93,38 @@ impl Queue {
         let mut counts = inbox.counts;
         counts.incoming += inbox.arrivals.len();
         counts
+    }
+
+    /// Has something done with messages, and says for each of them what was done, or why not. Durable when it returns.
+    ///
+    /// Each call looks at all that waits, so it is given many messages at once rather than one after the other.
+    pub async fn order(&self, order: Order, ids: Vec<MessageId>) -> Answers {
+        let (answer, answers) = oneshot::channel();
+        let request = Request {
+            order,
+            ids: ids.clone(),
+            answer,
+        };
+        self.shared.order(|orders| orders.requests.push(request));
+        answers.await.unwrap_or_else(|_| {
+            let stopping = |id| (id, Err(Refusal::Stopping));
+            ids.into_iter().map(stopping).collect()
+        })
+    }
+
+    /// When the local and the remote recipients of these messages are due, in seconds since 1970, as far as they wait for their
+    /// time.
+    pub async fn due_times(&self, ids: HashSet<MessageId>) -> HashMap<MessageId, [Option<u64>; 2]> {
+        let (answer, times) = oneshot::channel();
+        let question = WhenDue { ids, answer };
+        self.shared.order(|orders| orders.when_due.push(question));
+        times.await.unwrap_or_default()
+    }
+
+    /// What the last attempt at a message said that was deferred, cut at [`REASON_OCTETS_MAX`]; known for the last
+    /// [`REASONS_MAX`] messages that were deferred since the engine started.
+    pub fn reason(&self, id: MessageId) -> Option<Box<[u8]>> {
+        self.shared.reasons().of(id)
     }
 
     async fn begin(&self, origin: Origin) -> Result<QueueDraft, SubmitError> {
@@ -228,6 +266,7 @@ pub(super) fn envelope_octets(envelope: &Envelope) -> usize {
 #[derive(Default)]
 pub(super) struct Shared {
     inbox: Mutex<Inbox>,
+    reasons: Mutex<Reasons>,
     waker: AtomicWaker,
 }
 
@@ -254,6 +293,8 @@ pub(super) struct Orders {
     pub(super) stop: bool,
     pub(super) routes: Option<Tables>,
     pub(super) limits: Option<Limits>,
+    pub(super) requests: Vec<Request>,
+    pub(super) when_due: Vec<WhenDue>,
 }
 
 impl Shared {
@@ -262,8 +303,15 @@ impl Shared {
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(super) fn reasons(&self) -> MutexGuard<'_, Reasons> {
+        self.reasons.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn order(&self, write: impl FnOnce(&mut Orders)) {
         let mut inbox = self.inbox();
+        if inbox.closed {
+            return;
+        }
         write(&mut inbox.orders);
         inbox.news = true;
         drop(inbox);
@@ -306,6 +354,8 @@ impl Shared {
         let mut inbox = self.inbox();
         inbox.closed = true;
         inbox.arrivals = VecDeque::new();
+        // Who waits for an answer hears that there is none.
+        inbox.orders = Orders::default();
         inbox.counts = Counts::default();
     }
 

@@ -26,7 +26,9 @@ mod bounce;
 mod config;
 mod first;
 mod handle;
+mod obey;
 mod preprocess;
+mod reasons;
 mod record;
 mod recover;
 #[cfg(test)]
@@ -47,6 +49,7 @@ use qmail_core::route::Tables;
 
 pub use config::{Config, Parts};
 pub use handle::{Counts, ENVELOPES_OCTETS_MAX, Queue};
+pub use reasons::{REASON_OCTETS_MAX, REASONS_MAX};
 
 use crate::intake::Intake;
 use crate::{Attempt, Channel, LogEvent, MessageId, Now, PassId, Recipient, Scheduler, SpoolError};
@@ -54,6 +57,7 @@ use attempt::{Fresh, NotOpened, Opened, Pass, Reported};
 use bounce::{Finish, Finished};
 use first::FirstTries;
 use handle::{Arrival, Shared};
+use obey::Obeyed;
 use preprocess::{Looked, Routing, Workload};
 use record::Record;
 use recover::Look;
@@ -149,6 +153,7 @@ enum Event {
     Noted(MessageId, Vec<Record>, Result<(), SpoolError>),
     Recorded(Record, Result<(), SpoolError>),
     Finished(Finished),
+    Obeyed(Obeyed),
     CleanedUp(Result<(), SpoolError>),
 }
 
@@ -259,6 +264,7 @@ impl Engine {
             Event::Noted(id, records, result) => self.handle_noted(id, records, result),
             Event::Recorded(record, result) => self.handle_recorded(record, result),
             Event::Finished(finished) => self.handle_finished(finished),
+            Event::Obeyed(obeyed) => self.handle_obeyed(obeyed),
             Event::CleanedUp(result) => {
                 if let Err(error) = result {
                     self.log_trouble("cleaning up", &error);
@@ -299,6 +305,14 @@ impl Engine {
         if orders.look || self.look_again {
             self.begin_look();
         }
+        orders
+            .when_due
+            .into_iter()
+            .for_each(|question| self.tell_due_times(question));
+        orders
+            .requests
+            .into_iter()
+            .for_each(|request| self.obey(request));
     }
 
     fn counts(&self) -> Counts {
@@ -310,6 +324,7 @@ impl Engine {
             remote_waiting: self.scheduler.waiting(Channel::Remote),
             remote_running,
             finishing: self.finishes.len() + self.finishing,
+            held: self.scheduler.held(),
         }
     }
 

@@ -64,6 +64,10 @@ impl Engine {
         let mut incoming = Vec::new();
         let mut settled = Vec::new();
         let world = Arc::clone(&self.world);
+        let held = match world.parts.spool.held().await {
+            Ok(held) => held,
+            Err(error) => return Some(Err(error)),
+        };
         let mut found = |found: Found| match found {
             Found::Incoming(id) => incoming.push(id),
             Found::Routed {
@@ -79,7 +83,11 @@ impl Engine {
                 remote,
             } => {
                 let due = [local, remote].map(|due| due.map(seconds));
-                scheduler.handle_found(id, seconds(birth), due);
+                if held.contains(&id) {
+                    scheduler.handle_found_held(id, seconds(birth), due);
+                } else {
+                    scheduler.handle_found(id, seconds(birth), due);
+                }
             }
             Found::Damaged { path, reason } => world.log(&LogEvent::Damaged {
                 path: &path,

@@ -53,6 +53,12 @@ pub struct Listed {
     pub recipients: Vec<ListedRecipient>,
     /// Whether some recipients have failed, and its sender is to be told so.
     pub bouncing: bool,
+    /// Whether it is held.
+    pub held: bool,
+    /// When its local and its remote recipients are due, in seconds since 1970. While the queue runs, only its engine knows.
+    pub due: [Option<u64>; 2],
+    /// What its last deferral said. Only the engine knows.
+    pub reason: Option<Box<[u8]>>,
 }
 
 /// A recipient of a message of a queue.
@@ -103,6 +109,9 @@ impl Listed {
                 })
                 .collect(),
             bouncing: false,
+            held: false,
+            due: [None; 2],
+            reason: None,
         })
     }
 
@@ -123,6 +132,9 @@ impl Listed {
             sender: spool.sender(id).await?,
             recipients: Vec::new(),
             bouncing: spool.failures(id).await?.is_some(),
+            held: false,
+            due: [None; 2],
+            reason: None,
         };
         for channel in Channel::ALL {
             let mut from = Position::START;

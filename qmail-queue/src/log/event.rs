@@ -6,7 +6,7 @@ use std::path::Path;
 use qmail_core::{Address, ReversePath};
 
 use super::masked::{Masked, OneLine};
-use crate::{Channel, MessageId, SpoolError};
+use crate::{Channel, Done, MessageId, SpoolError};
 
 /// Something that a postmaster may want to know.
 ///
@@ -105,6 +105,13 @@ pub enum LogEvent<'a> {
     MessageEnded {
         /// Which.
         id: MessageId,
+    },
+    /// A postmaster had something done with a message.
+    Ordered {
+        /// Which.
+        id: MessageId,
+        /// What.
+        done: &'a Done,
     },
     /// The queue has stopped.
     Exiting,
@@ -208,6 +215,7 @@ impl LogEvent<'_> {
             Self::TripleBounce { .. } => "triple_bounce",
             Self::DoubleBounceDiscarded { .. } => "double_bounce_discarded",
             Self::MessageEnded { .. } => "message_ended",
+            Self::Ordered { .. } => "ordered",
             Self::Exiting => "exiting",
             Self::RecipientTooLong { .. } => "recipient_too_long",
             Self::SpoolTrouble { .. } => "spool_trouble",
@@ -290,6 +298,10 @@ impl LogEvent<'_> {
             Self::Bounced { id, qp } => {
                 tell("message", Value::Number(id.0));
                 tell("qp", Value::Number(qp.into()));
+            }
+            Self::Ordered { id, done } => {
+                tell("message", Value::Number(id.0));
+                tell("done", Value::Shown(done));
             }
             Self::Exiting => {}
             Self::RecipientTooLong { id, recipient } => {
@@ -383,6 +395,7 @@ impl fmt::Display for LogEvent<'_> {
                 write!(f, "warning: no doublebounceto; discarding bounce/{id}")
             }
             Self::MessageEnded { id } => write!(f, "end msg {id}"),
+            Self::Ordered { id, done } => write!(f, "order msg {id}: {done}"),
             Self::Exiting => f.write_str("status: exiting"),
             Self::RecipientTooLong { id, recipient } => {
                 let recipient = Masked(recipient.as_bytes());

@@ -1,6 +1,6 @@
 //! One channel's messages and slots.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use bytes::Bytes;
 
@@ -269,6 +269,46 @@ impl Lane {
         Some(waiter)
     }
 
+    /// Takes messages out that wait without being open, each with when it is due; at once is 0. Looks at every message of the
+    /// channel.
+    pub(super) fn extract(&mut self, ids: &HashSet<MessageId>) -> Vec<(Known, u64)> {
+        let mut taken = Vec::new();
+        for waiting in [&mut self.fresh, &mut self.resumed] {
+            waiting.retain(|message| keep(ids, *message, 0, &mut taken));
+        }
+        for waiting in [&mut self.ripe, &mut self.later] {
+            waiting.retain(|&(due, id), retry| {
+                let birth = retry.birth;
+                keep(ids, Known { id, birth }, due, &mut taken)
+            });
+        }
+        for line in self.destinations.values_mut() {
+            line.waiting.retain(|waiter| match waiter {
+                Waiter::Job(..) => true,
+                Waiter::Message(message) => {
+                    let kept = keep(ids, *message, 0, &mut taken);
+                    self.parked -= usize::from(!kept);
+                    kept
+                }
+            });
+        }
+        taken
+    }
+
+    /// A message is due by order.
+    pub(super) fn make_due(&mut self, message: Known, now: u64) {
+        let retry = Retry {
+            birth: message.birth,
+            written: false,
+        };
+        self.ripe.insert((now, message.id), retry);
+    }
+
+    /// When messages of the channel are due that wait for their time.
+    pub(super) fn due_times(&self) -> impl Iterator<Item = (MessageId, u64)> {
+        self.later.keys().map(|&(due, id)| (id, due))
+    }
+
     /// Messages whose time the spool does not know, for the next start.
     pub(super) fn into_unwritten(self, now: u64) -> impl Iterator<Item = (MessageId, u64)> {
         let known = move |due: u64, retry: &Retry| retry.written && due <= now;
@@ -278,6 +318,14 @@ impl Lane {
         ripe.map(move |((due, id), _)| (id, due.min(now)))
             .chain(later.map(|((due, id), _)| (id, due)))
     }
+}
+
+fn keep(ids: &HashSet<MessageId>, message: Known, due: u64, taken: &mut Vec<(Known, u64)>) -> bool {
+    let wanted = ids.contains(&message.id);
+    if wanted {
+        taken.push((message, due));
+    }
+    !wanted
 }
 
 /// Of this many slots given while both kinds wait, all but one go to new messages.

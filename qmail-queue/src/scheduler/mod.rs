@@ -14,7 +14,8 @@
 //! - A tenth of the slots (rounded up; none of fewer than four) is never given to the backlog, so that slow
 //!   retries cannot hold all of them.
 //! - A job to a destination that has as many as it may waits aside, and holds up nobody.
-//! - A channel with no slots is held. The other one does not notice.
+//! - A channel with no slots is held. The other one does not notice. A message can be held by itself: what runs of it runs to its
+//!   end, and nothing else of it starts.
 //!
 //! # Memory
 //!
@@ -22,15 +23,17 @@
 //! the slots, and by [`IDLE_PASSES_MAX`] passes with at most [`JOBS_LOADED_MAX`] jobs and a page.
 
 mod backoff;
+mod held;
 mod lane;
 mod limits;
 mod pass;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 pub use backoff::{is_dying, next_attempt};
+pub use held::Taken;
 use lane::{Choice, Known, Lane, Use};
 pub use limits::Limits;
 use pass::Pass;
@@ -72,6 +75,8 @@ pub struct Scheduler {
     lanes: [Lane; 2],
     /// Messages that wait on both channels. Only looked up, never listed.
     both: HashSet<MessageId>,
+    /// Messages that are held, with what waits of them.
+    held: HashMap<MessageId, Taken>,
     passes: BTreeMap<PassId, Pass>,
     passes_opened: u64,
     steps: VecDeque<Step>,
@@ -134,6 +139,7 @@ impl Scheduler {
             limits,
             lanes: Channel::ALL.map(|channel| Lane::new(channel, &limits)),
             both: HashSet::new(),
+            held: HashMap::new(),
             passes: BTreeMap::new(),
             passes_opened: 0,
             steps: VecDeque::new(),

@@ -31,6 +31,8 @@ pub(super) struct Pass {
     in_ring: bool,
     idle: bool,
     completed: bool,
+    /// Its message is held: no further job of it starts.
+    cut: bool,
 }
 
 impl Pass {
@@ -52,7 +54,19 @@ impl Pass {
             in_ring: false,
             idle: false,
             completed: false,
+            cut: false,
         }
+    }
+}
+
+impl Pass {
+    /// Forgets every job that has not started; their recipients wait for the next pass.
+    fn drop_jobs(&mut self) {
+        self.cut = true;
+        self.ended = true;
+        self.deferred = true;
+        self.ready.clear();
+        self.blocked = 0;
     }
 }
 
@@ -76,6 +90,9 @@ impl Scheduler {
         };
         open.reading = false;
         open.ended = !more;
+        if open.cut {
+            open.drop_jobs();
+        }
         if let Some(used) = open.slot.take() {
             let lane = &mut self.lanes[index(open.channel)];
             lane.free_slot(used);
@@ -144,14 +161,30 @@ impl Scheduler {
 
     /// All recipients of a pass are recorded as done. Returns whether its message has no other channel: it is finished.
     pub fn handle_closed(&mut self, pass: PassId) -> bool {
-        self.drop_pass(pass)
-            .is_some_and(|pass| !self.both.remove(&pass.message.id))
+        let Some(pass) = self.drop_pass(pass) else {
+            return false;
+        };
+        let finished = !self.both.remove(&pass.message.id);
+        if finished {
+            self.held.remove(&pass.message.id);
+        }
+        finished
     }
 
     /// A pass is over, and is to be repeated at `due`.
     pub fn handle_put_off(&mut self, pass: PassId, due: u64) {
-        if let Some(pass) = self.drop_pass(pass) {
+        if let Some(pass) = self.drop_pass(pass)
+            && !self.keep_held(pass.message, pass.channel, due)
+        {
             self.lane(pass.channel).put_off(pass.message, due, false);
+        }
+    }
+
+    /// Starts no further job of a pass.
+    pub(super) fn cut(&mut self, pass: PassId) {
+        if let Some(open) = self.passes.get_mut(&pass) {
+            open.drop_jobs();
+            self.settle(pass);
         }
     }
 
@@ -220,7 +253,7 @@ impl Scheduler {
         match waiter {
             Waiter::Message(message) => self.lane(channel).resumed.push_back(message),
             Waiter::Job(pass, job) => {
-                let Some(open) = self.passes.get_mut(&pass) else {
+                let Some(open) = self.passes.get_mut(&pass).filter(|open| !open.cut) else {
                     return false;
                 };
                 open.blocked -= 1;

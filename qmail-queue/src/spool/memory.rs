@@ -3,7 +3,7 @@
 //! It keeps no promise across a crash, and says so by its name. It is bounded: beyond its room it refuses as a full disk
 //! would.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -119,6 +119,7 @@ struct Message {
     octets_taken: u64,
     stage: Stage,
     failures: Vec<u8>,
+    held: bool,
 }
 
 #[derive(Debug)]
@@ -359,6 +360,16 @@ impl Spool for MemorySpool {
         })
     }
 
+    async fn set_held(&self, id: MessageId, held: bool) -> Result<(), SpoolError> {
+        self.with(id, |message| message.held = held)
+    }
+
+    async fn held(&self) -> Result<HashSet<MessageId>, SpoolError> {
+        let store = self.store();
+        let held = store.messages.iter().filter(|(_, message)| message.held);
+        Ok(held.map(|(&id, _)| id).collect())
+    }
+
     async fn content(&self, id: MessageId) -> Result<Arc<dyn Content>, SpoolError> {
         self.with(id, |message| {
             Arc::new(MemoryContent(message.text.clone())) as Arc<dyn Content>
@@ -425,6 +436,7 @@ impl SpoolDraft for MemoryDraft {
                     octets,
                 }),
                 failures: Vec::new(),
+                held: false,
             },
         );
         drop(store);

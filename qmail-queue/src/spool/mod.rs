@@ -12,6 +12,7 @@
 mod content;
 mod directory;
 mod gather;
+mod hold;
 pub(crate) mod journal;
 mod memory;
 pub mod split;
@@ -20,6 +21,7 @@ pub use journal::{JournalConfig, JournalSpool};
 pub use memory::MemorySpool;
 pub use split::SplitSpool;
 
+use std::collections::HashSet;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -154,6 +156,28 @@ pub trait Spool: Send + Sync {
         channel: Channel,
         due: SystemTime,
     ) -> Result<(), SpoolError>;
+
+    /// Holds a routed message, or releases it: a note for the engine, also for the one of the next start. Durable on return.
+    ///
+    /// # Errors
+    ///
+    /// Nothing is known of what was written; saying it again is harmless. A spool may not be able to keep this.
+    async fn set_held(&self, id: MessageId, held: bool) -> Result<(), SpoolError> {
+        let _ = held;
+        Err(SpoolError::Write {
+            path: format!("the hold of message {id}").into(),
+            source: io::ErrorKind::Unsupported.into(),
+        })
+    }
+
+    /// Which messages are held.
+    ///
+    /// # Errors
+    ///
+    /// A failed read.
+    async fn held(&self) -> Result<HashSet<MessageId>, SpoolError> {
+        Ok(HashSet::new())
+    }
 
     /// The text of a message, as accepted. Opening may fail later if the message is removed.
     ///

@@ -1,4 +1,4 @@
-//! The receiving side of QMTP and QMQP: messages in netstrings, one exchange for each.
+//! QMTP and QMQP, both ways: messages in netstrings, one exchange for each.
 //!
 //! | | QMTP | QMQP |
 //! |---|---|---|
@@ -7,18 +7,24 @@
 //! | what is answered | each recipient | the package |
 //! | relay control | the owner's | none: whoever may connect may send anything |
 //!
-//! A [`Session`] asks its owner once for each package, at [`Event::End`]. An owner starts a draft at [`Event::Begin`],
+//! A [`Client`] sends packages and is given their answers. A [`Session`] asks its owner once for each package, at [`Event::End`]. An owner starts a draft at [`Event::Begin`],
 //! appends each [`Event::Body`], commits it at [`Event::End`], and drops it at [`Event::Closed`].
 //!
 //! Stricter than qmail-qmtpd(8) and qmail-qmqpd(8): lengths have no leading zeros; answers to earlier packages are sent before
 //! a protocol error ends the session.
 
+mod answers;
+mod client;
+mod frame;
 mod package;
 mod session;
 
 use bytes::Bytes;
 use qmail_core::{Address, Question, ReversePath, netstring};
 
+pub use answers::{ANSWER_OCTETS_MAX, ANSWER_TEXT_OCTETS_MAX, AnswerError, Answers};
+pub use client::{Client, ClientCause, ClientEvent, ClientTimeouts, NotReadyError};
+pub use frame::{qmqp_frame, qmtp_frame};
 pub use session::Session;
 
 /// Which of the two is spoken.
@@ -103,30 +109,4 @@ pub enum CloseReason {
     TooLong,
     /// The session took too long.
     TimedOut,
-}
-
-/// What a QMQP client sends before and after the octets of a message.
-///
-/// ```
-/// let (head, tail) = qmail_smtp::qmtp::qmqp_frame(3, b"a@b", [&b"j@x"[..], b"k@y"]);
-/// assert_eq!([&head[..], b"hi\n", &tail].concat(), b"24:3:hi\n,3:a@b,3:j@x,3:k@y,,");
-/// ```
-pub fn qmqp_frame<'a>(
-    message_octets: u64,
-    sender: &[u8],
-    recipients: impl IntoIterator<Item = &'a [u8]>,
-) -> (Vec<u8>, Vec<u8>) {
-    let mut tail = vec![netstring::END];
-    netstring::write(sender, &mut tail);
-    for recipient in recipients {
-        netstring::write(recipient, &mut tail);
-    }
-    let mut inner_head = Vec::new();
-    netstring::write_length(message_octets, &mut inner_head);
-    let mut head = Vec::new();
-    let octets = inner_head.len() as u64 + message_octets + tail.len() as u64;
-    netstring::write_length(octets, &mut head);
-    head.extend_from_slice(&inner_head);
-    tail.push(netstring::END);
-    (head, tail)
 }

@@ -1,6 +1,6 @@
 //! A spool that fails on demand and takes its time.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::future::poll_fn;
 use std::io;
 use std::path::PathBuf;
@@ -237,6 +237,15 @@ impl Spool for FaultySpool {
         let about = format!("{id} {} {}", channel.name(), seconds.as_secs());
         self.before("put_off", about).await?;
         self.inner.put_off(id, channel, due).await
+    }
+
+    async fn set_held(&self, id: MessageId, held: bool) -> Result<(), SpoolError> {
+        self.before("set_held", format!("{id} {held}")).await?;
+        self.inner.set_held(id, held).await
+    }
+
+    async fn held(&self) -> Result<HashSet<MessageId>, SpoolError> {
+        self.inner.held().await
     }
 
     async fn content(&self, id: MessageId) -> Result<Arc<dyn Content>, SpoolError> {

@@ -6,6 +6,7 @@ mod deliveries;
 mod disk;
 mod faults;
 mod life;
+mod orders;
 mod record;
 mod reports;
 mod trouble;

@@ -26,9 +26,9 @@ mod tests;
 mod tidy;
 mod writer;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -47,6 +47,7 @@ use self::replay::Damage;
 use self::segment::text_path;
 use self::writer::{Job, Writer};
 use super::gather::{Gather, Served};
+use super::hold::Holds;
 use super::{
     Channel, Entry, Found, Incoming, MessageId, Position, Recipient, Routed, Settled, Spool,
     SpoolDraft, SpoolError,
@@ -56,6 +57,9 @@ use crate::{Disk, DiskFile, Workers};
 
 /// Files of segments that are kept open for reading.
 const FILES_MAX: usize = 64;
+
+/// Mode of the names of messages that are held.
+const HOLD_MODE: u32 = 0o600;
 
 /// Messages that a listing takes from the index at a time.
 const LISTED_AT_ONCE: usize = 1024;
@@ -112,6 +116,7 @@ struct Inner {
     current: AtomicU32,
     next_id: AtomicU64,
     damages: Mutex<Vec<Damage>>,
+    holds: Holds,
     _lock: Option<OwnedFd>,
 }
 
@@ -472,7 +477,34 @@ impl Spool for JournalSpool {
         if self.inner.index().get(id).is_none() {
             return Ok(());
         }
-        self.log(Frame::about(Kind::Settled, id)).await
+        self.log(Frame::about(Kind::Settled, id)).await?;
+        if self.inner.holds.knows(id) {
+            self.set_held(id, false).await?;
+        }
+        Ok(())
+    }
+
+    // Numbers are never given twice, so a name says which message is meant, and one that is left does no harm.
+    async fn set_held(&self, id: MessageId, held: bool) -> Result<(), SpoolError> {
+        self.run(move |inner| {
+            let disk = &*inner.disk;
+            if held {
+                inner.routed(id)?;
+                let make = |name: &Path| disk.create(name, HOLD_MODE).map(drop);
+                inner.holds.hold(disk, id, make)
+            } else {
+                inner.holds.release(disk, id)
+            }
+        })
+        .await
+    }
+
+    async fn held(&self) -> Result<HashSet<MessageId>, SpoolError> {
+        self.run(|inner| {
+            let is_current = |id| Ok(inner.index().get(id).is_some());
+            inner.holds.list(&*inner.disk, is_current)
+        })
+        .await
     }
 
     async fn clean_up(&self, now: SystemTime) -> Result<(), SpoolError> {

@@ -17,6 +17,7 @@ use super::segment::{DAMAGED, LOCK, TEXTS, text_path};
 use super::writer::Writer;
 use super::{Inner, JournalConfig, JournalSpool};
 use crate::spool::gather::Gather;
+use crate::spool::hold::{HOLD, Holds};
 use crate::spool::{MessageId, SpoolError, directory};
 use crate::{Disk, RealDisk, Workers};
 
@@ -41,6 +42,7 @@ impl JournalSpool {
         for name in Self::DIRECTORIES {
             directory::make(&journal, Path::new(name), DIRECTORY_MODE)?;
         }
+        directory::make(&journal, Path::new(HOLD), DIRECTORY_MODE)?;
         Ok(rustix::fs::fsync(journal)?)
     }
 
@@ -111,6 +113,7 @@ impl Inner {
             current: AtomicU32::new(0),
             next_id: AtomicU64::new(next_id.0),
             damages: Mutex::new(replayed.damages),
+            holds: Holds::default(),
             _lock: lock,
         };
         for number in replayed.given_up {

@@ -18,6 +18,7 @@ use super::segment::{self, NoOpening, Opening, START};
 use super::snapshot::{self, END};
 use crate::Disk;
 use crate::spool::content::read_exactly;
+use crate::spool::hold::HOLD;
 use crate::spool::{MessageId, SpoolError};
 
 /// Damages that are told one by one.
@@ -161,7 +162,7 @@ impl Listing {
             if let Some(number) = segment::number(&name) {
                 let opening = listing.opening(disk, number)?;
                 listing.openings.insert(number, opening);
-            } else if ![segment::TEXTS, segment::DAMAGED, segment::LOCK]
+            } else if ![segment::TEXTS, segment::DAMAGED, segment::LOCK, HOLD]
                 .iter()
                 .any(|ours| name == Path::new(ours))
             {

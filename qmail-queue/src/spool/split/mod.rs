@@ -16,6 +16,7 @@ mod commit;
 #[cfg(test)]
 mod crash;
 pub mod format;
+mod hold;
 pub mod layout;
 mod route;
 mod scan;
@@ -25,7 +26,7 @@ mod tests;
 mod tree;
 mod trigger;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -45,6 +46,7 @@ use self::format::{FormatError, ReadError};
 use self::layout::Directory;
 use self::spares::Spares;
 use super::content;
+use super::hold::Holds;
 use super::{
     Channel, Entry, Found, Incoming, MessageId, Position, Recipient, Routed, Settled, Spool,
     SpoolDraft, SpoolError,
@@ -82,6 +84,7 @@ struct Inner {
     births: AtomicU64,
     /// A sync of `bounce` has failed: a name that seems to be gone may come back.
     bounce_in_doubt: AtomicBool,
+    holds: Holds,
 }
 
 impl Inner {
@@ -165,6 +168,7 @@ impl SplitSpool {
                 workers,
                 births: AtomicU64::new(1),
                 bounce_in_doubt: AtomicBool::new(false),
+                holds: Holds::default(),
             }),
         }
     }
@@ -399,6 +403,14 @@ impl Spool for SplitSpool {
         .await
     }
 
+    async fn set_held(&self, id: MessageId, held: bool) -> Result<(), SpoolError> {
+        self.run(move |inner| hold::set(inner, id, held)).await
+    }
+
+    async fn held(&self) -> Result<HashSet<MessageId>, SpoolError> {
+        self.run(hold::list).await
+    }
+
     async fn content(&self, id: MessageId) -> Result<Arc<dyn Content>, SpoolError> {
         self.run(move |inner| {
             let path = Directory::mess(id).file(id);
@@ -411,7 +423,11 @@ impl Spool for SplitSpool {
         let id = settled.id();
         let path = || Directory::info(id).file(id);
         self.answered(path, move |inner, answer| route::remove(inner, id, answer))
-            .await
+            .await?;
+        if self.inner.holds.knows(id) {
+            self.set_held(id, false).await?;
+        }
+        Ok(())
     }
 
     async fn clean_up(&self, now: SystemTime) -> Result<(), SpoolError> {

@@ -9,9 +9,11 @@ use rustix::io::Errno;
 
 use super::layout::{self, Directory};
 use crate::spool::directory;
+use crate::spool::hold::HOLD;
 
-/// Directories that hold others, with their modes.
-const PARENTS: [(&str, u32); 5] = [
+/// Directories that hold others, or what is no message file, with their modes.
+const PARENTS: [(&str, u32); 6] = [
+    (HOLD, 0o700),
     ("mess", 0o750),
     ("info", 0o700),
     ("local", 0o700),
@@ -102,7 +104,8 @@ impl SendMutex {
     pub fn lock(root: impl AsRef<Path>) -> io::Result<Self> {
         let path = root.as_ref().join(layout::SEND_MUTEX);
         let parent = path.parent().unwrap_or(root.as_ref());
-        let directory = rustix::fs::open(parent, DIRECTORY_FLAGS, Mode::empty())?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = rustix::fs::open(parent, flags, Mode::empty())?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = rustix::fs::open(path, flags, Mode::from_raw_mode(0o600))?;
         for locked in [&file, &directory] {

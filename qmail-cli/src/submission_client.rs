@@ -1,0 +1,133 @@
+//! The program's side of the socket by which a running system takes mail of its host ([`submission`]).
+
+use std::io;
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use async_trait::async_trait;
+use bytes::{BufMut as _, Bytes, BytesMut};
+use qmail_core::{Draft, Envelope, Origin, QueueExit, QueueFailure, Receipt, Submit, SubmitError};
+use qmail_queue::submission::{self, Answer, CHUNK_OCTETS_MAX};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
+
+use crate::queue_submit::refused;
+
+/// What qmail-queue(8) exits with if the system goes away before it answers.
+const COMMUNICATION: u8 = 74;
+
+/// Small chunks are gathered up to this.
+const GATHERED_OCTETS: usize = 32 * 1024;
+
+/// A message on its way to the running system. Dropping it throws the message away.
+pub(crate) struct Submission {
+    stream: UnixStream,
+    gathered: BytesMut,
+    /// The other side has gone; it may have answered before.
+    gone: bool,
+}
+
+impl Submission {
+    /// Connects to the socket.
+    ///
+    /// # Errors
+    ///
+    /// Nobody is there.
+    pub(crate) async fn begin(socket: &std::path::Path) -> io::Result<Self> {
+        Ok(Self {
+            stream: UnixStream::connect(socket).await?,
+            gathered: BytesMut::new(),
+            gone: false,
+        })
+    }
+
+    /// Appends text. That the system has gone is noticed at the end.
+    pub(crate) async fn write(&mut self, text: &[u8]) {
+        for chunk in text.chunks(CHUNK_OCTETS_MAX) {
+            self.gathered
+                .put_slice(&submission::chunk_header(chunk.len()));
+            self.gathered.put_slice(chunk);
+            if self.gathered.len() >= GATHERED_OCTETS {
+                self.flush().await;
+            }
+        }
+    }
+
+    /// Ends the message. Returns its `qp`.
+    ///
+    /// # Errors
+    ///
+    /// What qmail-queue(8) would exit with: nothing was taken.
+    pub(crate) async fn finish(mut self, envelope: &Envelope) -> Result<u32, u8> {
+        self.gathered.put_slice(&submission::chunk_header(0));
+        self.gathered.put_u8(b'F');
+        self.gathered.put_slice(envelope.sender.as_bytes());
+        self.gathered.put_u8(0);
+        for recipient in &envelope.recipients {
+            self.gathered.put_u8(b'T');
+            self.gathered.put_slice(recipient.as_bytes());
+            self.gathered.put_u8(0);
+        }
+        self.gathered.put_u8(0);
+        self.flush().await;
+        let mut answer = [0; Answer::OCTETS];
+        let answered = self.stream.read_exact(&mut answer).await;
+        answered.map_err(|_| COMMUNICATION)?;
+        match Answer::from_octets(answer) {
+            Answer { exit_code: 0, qp } => Ok(qp),
+            Answer { exit_code, .. } => Err(exit_code),
+        }
+    }
+
+    async fn flush(&mut self) {
+        let octets = self.gathered.split();
+        self.gone = self.gone || self.stream.write_all(&octets).await.is_err();
+    }
+}
+
+/// The running system as a place that messages are handed to.
+pub(crate) struct SocketSubmit {
+    pub(crate) socket: PathBuf,
+}
+
+#[async_trait]
+impl Submit for SocketSubmit {
+    /// The system finds out by itself who calls it.
+    async fn begin(&self, _: Origin) -> Result<Box<dyn Draft>, SubmitError> {
+        let submission = Submission::begin(&self.socket).await;
+        Ok(Box::new(SocketDraft(
+            submission.map_err(|_| SubmitError::Unavailable)?,
+        )))
+    }
+}
+
+struct SocketDraft(Submission);
+
+#[async_trait]
+impl Draft for SocketDraft {
+    async fn write(&mut self, chunk: Bytes) -> Result<(), SubmitError> {
+        self.0.write(&chunk).await;
+        Ok(())
+    }
+
+    async fn commit(self: Box<Self>, envelope: Envelope) -> Result<Receipt, SubmitError> {
+        match self.0.finish(&envelope).await {
+            // The system does not tell its number for the message.
+            Ok(qp) => Ok(Receipt::new(0, now(), qp)),
+            Err(code) => Err(refused(&failure(code))),
+        }
+    }
+}
+
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
+}
+
+/// The words for an exit code that is not 0.
+fn failure(code: u8) -> QueueFailure {
+    QueueExit::Code(code.into())
+        .verdict()
+        .err()
+        .unwrap_or(QueueFailure::READ)
+}
