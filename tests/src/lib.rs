@@ -4,6 +4,7 @@
 pub mod conformance;
 pub mod hostile;
 pub mod local;
+pub mod manager;
 pub mod recipes;
 pub mod server;
 pub mod submission;

@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 use qmail_core::Submit;
 use qmail_queue::split::{SendMutex, Trigger};
 use qmail_queue::{
-    Config, Engine, Parts, Queue, RealDisk, SplitSpool, Spool, SystemClock, Workers,
+    Config, Engine, Parts, Queue, RealDisk, SplitSpool, Spool, SpoolError, SystemClock, Workers,
 };
 use rand::TryRng as _;
 use rand::rngs::SysRng;
@@ -63,8 +63,18 @@ pub(crate) enum CannotStart {
     Running,
     #[error("hath the daemon spawn no fire?")]
     Spawn,
+    #[error("{0}: {source}", source = cause(.0))]
+    Layout(#[from] SpoolError),
     #[error("{0}")]
     System(#[from] io::Error),
+}
+
+/// What the words of an error leave out.
+fn cause(error: &SpoolError) -> String {
+    use std::error::Error as _;
+    error
+        .source()
+        .map_or_else(String::new, |source| source.to_string())
 }
 
 /// Runs the queue of a home until it is told to stop. Bounces are handed to `bounces`. `lock_down` is called when all descriptors are
@@ -97,6 +107,7 @@ struct System<'a> {
     config: Config,
     spawners: [(u8, OwnedFd, OwnedFd); 2],
     clean: (OwnedFd, OwnedFd),
+    disk: RealDisk,
     bounces: Arc<dyn Submit>,
     reporter: &'a Reporter,
     _mutex: SendMutex,
@@ -122,6 +133,8 @@ fn start<'a>(
         io::ErrorKind::WouldBlock => CannotStart::Running,
         _ => CannotStart::Mutex,
     })?;
+    let disk = RealDisk::open(&queue).map_err(|_| CannotStart::Queue)?;
+    SplitSpool::check(&queue, &disk)?;
     let descriptors = descriptors.map_err(|_| CannotStart::Spawn)?;
     let [
         to_local,
@@ -145,6 +158,7 @@ fn start<'a>(
             (remote_limit, to_remote, from_remote),
         ],
         clean: (to_clean, from_clean),
+        disk,
         bounces,
         reporter,
         _mutex: mutex,
@@ -192,7 +206,7 @@ impl System<'_> {
             .ok();
         let loss = Arc::new(Loss::new(self.reporter.clone()));
         let cleaner = Cleaner::new(self.clean.0, self.clean.1, Arc::clone(&loss));
-        let disk = CleanedDisk::new(RealDisk::open(&path)?, cleaner);
+        let disk = CleanedDisk::new(self.disk, cleaner);
         let workers = Workers::threads(DISK_THREADS)?;
         let spool: Arc<dyn Spool> = Arc::new(SplitSpool::over(Arc::new(disk), workers));
         let [local, remote] = self.spawners.map(|(limit, requests, reports)| {

@@ -123,17 +123,39 @@ impl SplitSpool {
             path: root.to_owned(),
             source,
         })?;
+        Self::check(root, &disk)?;
+        Ok(Self::over(Arc::new(disk), workers))
+    }
+
+    /// Checks that a disk opened at `root` is a queue directory of this layout: neither lacks a directory, nor has one in which
+    /// messages would never be looked for.
+    ///
+    /// # Errors
+    ///
+    /// [`SpoolError::Read`] names the directory.
+    pub fn check(root: impl AsRef<Path>, disk: &dyn Disk) -> Result<(), SpoolError> {
+        let error = |path: &Path, source| {
+            let path = root.as_ref().join(path);
+            Err(SpoolError::Read { path, source })
+        };
         for directory in Directory::all() {
             let path = directory.path();
             match disk.stat(&path) {
                 Err(source) if source.kind() == io::ErrorKind::NotFound => {
-                    let path = root.join(path);
-                    return Err(SpoolError::Read { path, source });
+                    return error(&path, source);
                 }
                 _ => {}
             }
         }
-        Ok(Self::over(Arc::new(disk), workers))
+        let beyond = Path::new("mess").join(layout::SPLIT.to_string());
+        if disk.stat(&beyond).is_ok() {
+            let words = format!(
+                "this queue is split otherwise than in {} parts",
+                layout::SPLIT
+            );
+            return error(&beyond, io::Error::other(words));
+        }
+        Ok(())
     }
 
     /// A queue on a disk of the caller's, whose directories ([`Directory::all`]) exist.

@@ -91,6 +91,8 @@ fn make_fifo(_queue: &OwnedFd, _path: &str, _mode: u32) -> io::Result<()> {
 #[derive(Debug)]
 pub struct SendMutex {
     _file: OwnedFd,
+    /// Locked as well: a file can be taken away, and another one is then locked by somebody else.
+    _directory: OwnedFd,
 }
 
 impl SendMutex {
@@ -101,9 +103,17 @@ impl SendMutex {
     /// [`io::ErrorKind::WouldBlock`] if another process runs this queue; else why the file cannot be opened.
     pub fn lock(root: impl AsRef<Path>) -> io::Result<Self> {
         let path = root.as_ref().join(layout::SEND_MUTEX);
+        let parent = path.parent().unwrap_or(root.as_ref());
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = rustix::fs::open(parent, flags, Mode::empty())?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = rustix::fs::open(path, flags, Mode::from_raw_mode(0o600))?;
-        rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
-        Ok(Self { _file: file })
+        for locked in [&file, &directory] {
+            rustix::fs::flock(locked, FlockOperation::NonBlockingLockExclusive)?;
+        }
+        Ok(Self {
+            _file: file,
+            _directory: directory,
+        })
     }
 }
