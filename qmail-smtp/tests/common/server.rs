@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use qmail_core::sasl::{Finding, Inquiry, Verifier};
-use qmail_core::{Account, Address, EnhancedStatus, Envelope, LoginError, Machine, Reply};
-use qmail_smtp::server::{Config, Event, Session, Verdict};
+use qmail_core::{
+    Account, Address, EnhancedStatus, Envelope, LoginError, Machine, Reply, ReplyStyle,
+};
+use qmail_smtp::server::{BareCr, Config, Event, ParameterPolicy, Session, Verdict};
 
 use super::show;
 
@@ -260,3 +262,22 @@ pub fn outcome<'a>(
     }
     (served.sent, served.owner.seen, served.session.is_closed())
 }
+
+/// As it comes.
+pub fn config() -> Config {
+    Config::new("mx.example.org")
+}
+
+/// As the program qmail-smtpd will want it.
+pub fn classic() -> Config {
+    let mut config = config();
+    config.reply_style = ReplyStyle::Classic;
+    config.parameters = ParameterPolicy::Ignore;
+    config.extensions.size = false;
+    config.bare_cr = BareCr::Keep;
+    config
+}
+
+/// Everything up to the text, in one packet.
+pub const ENVELOPE: &str =
+    "EHLO c.example\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<j@example.org>\r\nDATA\r\n";
