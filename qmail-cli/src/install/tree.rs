@@ -89,7 +89,7 @@ pub(crate) fn aliases() -> impl Iterator<Item = (PathBuf, Item)> {
 const TCPTO_OCTETS: usize = 1024;
 
 /// Directories that hold no messages.
-const TOP: [(&str, &str, &str, u32); 12] = [
+const TOP: [(&str, &str, &str, u32); 13] = [
     ("", "root", "qmail", 0o755),
     ("alias", "alias", "qmail", 0o2755),
     ("bin", "root", "qmail", 0o755),
@@ -102,6 +102,7 @@ const TOP: [(&str, &str, &str, u32); 12] = [
     ("queue/info", "qmails", "qmail", 0o700),
     ("queue/local", "qmails", "qmail", 0o700),
     ("queue/remote", "qmails", "qmail", 0o700),
+    ("queue/hold", "qmails", "qmail", 0o700),
 ];
 
 fn part(directory: Directory) -> Item {

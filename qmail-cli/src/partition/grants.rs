@@ -36,7 +36,7 @@ pub(super) fn of(party: Party, home: &Home) -> Option<Grants> {
         Party::Manager => Grants {
             list: vec![home.queue()],
             read: [queue(&["todo", "mess"]), vec![home.control()]].concat(),
-            write: queue(&["info", "local", "remote", "bounce", "lock"]),
+            write: queue(&["info", "local", "remote", "bounce", "hold", "lock"]),
             ..Grants::default()
         },
         Party::Cleaner => Grants {
