@@ -12,6 +12,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
 use crate::queue_submit::refused;
+use crate::socket_path::SocketPath;
 
 /// What qmail-queue(8) exits with if the system goes away before it answers.
 const COMMUNICATION: u8 = 74;
@@ -34,8 +35,9 @@ impl Submission {
     ///
     /// Nobody is there.
     pub(crate) async fn begin(socket: &std::path::Path) -> io::Result<Self> {
+        let socket = SocketPath::new(socket)?;
         Ok(Self {
-            stream: UnixStream::connect(socket).await?,
+            stream: UnixStream::connect(socket.as_path()).await?,
             gathered: BytesMut::new(),
             gone: false,
         })

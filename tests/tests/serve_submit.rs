@@ -65,6 +65,18 @@ fn programs_of_the_host_hand_their_mail_to_the_running_system() {
 }
 
 #[test]
+fn a_home_may_lie_deep() {
+    let scratch = tempfile::tempdir().unwrap();
+    let home = scratch.path().join("d".repeat(90)).join("e".repeat(90));
+    let server = Server::start_free(PROGRAM, &home, &[]);
+    let (user, secret) = server.first_user();
+    let output = run(&home, &["qmail-inject", "-a", &user], b"Subject: x\n\n");
+    assert!(output.status.success(), "{output:?}");
+    server.wait_for_line("end msg ");
+    assert_eq!(fetch_all(server.pop3(), &user, &secret).len(), 1);
+}
+
+#[test]
 fn hostile_submissions_are_refused_and_disturb_nobody() {
     let scratch = tempfile::tempdir().unwrap();
     let home = scratch.path();

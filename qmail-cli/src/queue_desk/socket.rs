@@ -7,14 +7,12 @@ use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixStream as BlockingStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use qmail_core::netstring::{self, Decoder, Part};
-use rustix::fd::{AsRawFd as _, OwnedFd};
-use rustix::fs::{Mode, OFlags};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
@@ -25,6 +23,7 @@ use super::perform::{Frame, Sink, perform};
 use super::request::{REQUEST_OCTETS_MAX, Request};
 use super::source::Source;
 use crate::home::Home;
+use crate::socket_path::SocketPath;
 
 /// Name of the socket in the directory for sockets of a home.
 const NAME: &str = "queue";
@@ -61,11 +60,11 @@ impl Desk {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
             _ => {}
         }
-        let (directory, short) = short_path(home)?;
         let path = home.run().join(NAME);
-        match UnixListener::bind(&short) {
+        let short = SocketPath::new(&path)?;
+        match UnixListener::bind(short.as_path()) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                if BlockingStream::connect(&short).is_ok() {
+                if BlockingStream::connect(short.as_path()).is_ok() {
                     return Err(error);
                 }
                 // Left by one that was killed.
@@ -73,9 +72,7 @@ impl Desk {
             }
             bound => return Self::listen(bound?, path, source),
         }
-        let listener = UnixListener::bind(&short)?;
-        drop(directory);
-        Self::listen(listener, path, source)
+        Self::listen(UnixListener::bind(short.as_path())?, path, source)
     }
 
     fn listen(listener: UnixListener, path: PathBuf, source: Arc<dyn Source>) -> io::Result<Self> {
@@ -177,11 +174,8 @@ pub(crate) fn ask(
     request: &Request,
     mut each: impl FnMut(u8, &[u8]) -> io::Result<()>,
 ) -> io::Result<Option<u8>> {
-    let connected = short_path(home).and_then(|(directory, short)| {
-        let stream = BlockingStream::connect(short);
-        drop(directory);
-        stream
-    });
+    let connected = SocketPath::new(&home.run().join(NAME))
+        .and_then(|path| BlockingStream::connect(path.as_path()));
     let mut stream = match connected {
         Ok(stream) => stream,
         Err(error)
@@ -243,12 +237,4 @@ impl Frames {
         }
         Ok(whole)
     }
-}
-
-/// A path to the socket that is short enough for one, however long that of the home is, and the directory it goes by.
-fn short_path(home: &Home) -> io::Result<(OwnedFd, PathBuf)> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let directory = rustix::fs::open(home.run(), flags, Mode::empty())?;
-    let short = Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string());
-    Ok((directory, short.join(NAME)))
 }

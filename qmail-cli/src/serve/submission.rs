@@ -19,6 +19,8 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use crate::socket_path::SocketPath;
+
 /// Most messages on their way in from one user.
 const MESSAGES_PER_USER_MAX: usize = 64;
 
@@ -66,7 +68,7 @@ impl Socket {
             // Under a name of its own first, so that nobody can connect before everybody may.
             let new = path.with_extension("new");
             remove(&new)?;
-            let listener = UnixListener::bind(&new)?;
+            let listener = UnixListener::bind(SocketPath::new(&new)?.as_path())?;
             fs::set_permissions(&new, fs::Permissions::from_mode(0o666))?;
             fs::rename(&new, &path)?;
             Ok(listener)
