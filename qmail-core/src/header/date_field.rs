@@ -82,6 +82,9 @@ impl FieldDate {
 /// More than a date has; the rest is not looked at.
 const TOKENS_MAX: usize = 64;
 
+/// From here on, in seconds, four digits cannot write a zone: `+9959` is the last, and `+9960` would be a hundred hours.
+const OFFSET_END: i32 = 100 * 3600;
+
 /// Zones in minutes east of Greenwich.
 const ZONES: [(&str, i32); 20] = [
     ("UT", 0),
@@ -135,6 +138,9 @@ impl Parser<'_> {
             .is_some_and(|word| word.eq_ignore_ascii_case(b"DST"))
         {
             offset += 3600;
+        }
+        if offset.abs() >= OFFSET_END {
+            return None;
         }
         let civil = Civil {
             year,
@@ -270,6 +276,8 @@ mod tests {
             ("29 Feb 2000 00:00:00 +1400", "29 Feb 2000 00:00:00 +1400"),
             ("19 Jan 2038 03:14:08 +0000", "19 Jan 2038 03:14:08 +0000"),
             ("1 Jan 12345 00:00 +0000", "1 Jan 12345 00:00:00 +0000"),
+            ("1 Jan 2000 00:00 +0090", "1 Jan 2000 00:00:00 +0130"),
+            ("1 Jan 2000 00:00 -9959", "1 Jan 2000 00:00:00 -9959"),
         ] {
             assert_eq!(read(value).as_deref(), Some(date), "{value}");
         }
@@ -293,6 +301,9 @@ mod tests {
             "1 Jan 2000 00:00:61 GMT",
             "1 Jan 2000 00:00 XYZ",
             "1 Jan 2000 00:00 +00000",
+            "1 Jan 2000 00:00 +9960",
+            "1 Jan 2000 00:00 -9989",
+            "1 Jan 2000 00:00 +9959 DST",
             "-1 Jan 2000 00:00 GMT",
             "1 Jan 99999999999 00:00 GMT",
             "1 Jan 2000 00:00 +",
