@@ -92,8 +92,12 @@ impl Header {
         if begun[..common] != tag[..common] && !may_be_binary {
             return Err(BadHeader);
         }
-        match self.octets.strip_suffix(b"\r\n") {
-            Some(line) if !may_be_binary => text(line).map(Some),
+        // A line that ends within its first octets is too short for any header, whether or not more came with it.
+        match memchr::memmem::find(&self.octets, b"\r\n") {
+            Some(end) if !may_be_binary && end + 2 == self.octets.len() => {
+                text(&self.octets[..end]).map(Some)
+            }
+            Some(_) if !may_be_binary => Err(BadHeader),
             _ if self.octets.len() >= LINE_OCTETS_MAX => Err(BadHeader),
             _ => Ok(None),
         }
@@ -278,6 +282,8 @@ mod tests {
             b"PROXY  TCP4 192.0.2.1 198.51.100.1 1 25\r\n",
             b"PROXY UDP4 192.0.2.1 198.51.100.1 1 25\r\n",
             b"PROXY\tTCP4 192.0.2.1\r\n",
+            b"PROXY x\r\n\r",
+            b"PROXY UNK\r\nOWN\r\n",
             b"\r\n\r\n\0\r\nQUIX\n\x21\x11\0\0",
             b"\r\n\r\nEHLO c\r\n",
             &long,
@@ -287,7 +293,9 @@ mod tests {
             &version_2(0x21, 0x11, &[0; 11]),
             &version_2(0x21, 0x11, &[0; HEADER_OCTETS_MAX]),
         ] {
-            assert_eq!(read(input, input.len()), Err(BadHeader), "{input:?}");
+            for size in 1..=input.len() {
+                assert_eq!(read(input, size), Err(BadHeader), "{input:?} {size}");
+            }
         }
     }
 }
