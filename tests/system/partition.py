@@ -127,6 +127,8 @@ def every_party_is_its_own_user_and_mail_goes_every_way(system):
     refused = system.send("joe@here.test", "nobody-here@here.test", sender="joe@here.test")
     assert refused == {}
     system.wait_mailbox("invoked for bounce")
+    # The manager cannot read messages; the writer quotes this one for it.
+    system.wait_mailbox("(?s)--- Below this line is a copy of the message.*^body$")
     # From a program of somebody who has no rights at all.
     subprocess.run([QMAIL, "sendmail", "-f", "joe@here.test", "alice@there.test", "joe@here.test"], input=b"Subject: local\n\nlocal body\n",
                    env=system.environment(), check=True, timeout=30, user=NOBODY, group=NOBODY, extra_groups=[])

@@ -35,7 +35,7 @@ pub(super) fn of(party: Party, home: &Home) -> Option<Grants> {
         },
         Party::Manager => Grants {
             list: vec![home.queue()],
-            read: [queue(&["todo", "mess"]), vec![home.control()]].concat(),
+            read: [queue(&["todo"]), vec![home.control()]].concat(),
             write: queue(&["info", "local", "remote", "bounce", "hold", "lock"]),
             ..Grants::default()
         },

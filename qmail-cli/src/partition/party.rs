@@ -93,9 +93,10 @@ pub(crate) fn run(call: &Call) -> ExitCode {
 fn manager(home: &Home) -> ExitCode {
     let bounces = Arc::new(SocketSubmit {
         socket: home.submission_socket(),
+        quotes: true,
     });
     let lock = || lock_down(Party::Manager, home).map_err(io::Error::other);
-    match send::run(home, bounces, lock) {
+    match send::run(home, bounces, send::Texts::Closed, lock) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(exit::TEMPORARY),
         Err(error) => exit::fatal("manager", &error, exit::TEMPORARY),

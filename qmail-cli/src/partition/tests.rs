@@ -92,12 +92,7 @@ fn no_party_reads_or_writes_what_is_anothers() {
         let allowed: &[&str] = match party {
             Party::Network => &[],
             Party::Writer | Party::Cleaner => &["queue/mess/1/24", "queue/todo/24"],
-            Party::Manager => &[
-                "control/me",
-                "queue/mess/1/24",
-                "queue/todo/24",
-                "queue/info/1/24",
-            ],
+            Party::Manager => &["control/me", "queue/todo/24", "queue/info/1/24"],
             Party::Remote => &["queue/mess/1/24"],
             Party::Log => &["log/current"],
             Party::Launcher => continue,

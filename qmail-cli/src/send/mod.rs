@@ -77,6 +77,15 @@ fn cause(error: &SpoolError) -> String {
         .map_or_else(String::new, |source| source.to_string())
 }
 
+/// Where the texts of messages are to the manager of a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Texts {
+    /// It may read them.
+    Open,
+    /// They are for others; who takes its bounces quotes them.
+    Closed,
+}
+
 /// Runs the queue of a home until it is told to stop. Bounces are handed to `bounces`. `lock_down` is called when all descriptors are
 /// there and before there is a thread.
 ///
@@ -86,6 +95,7 @@ fn cause(error: &SpoolError) -> String {
 pub(crate) fn run(
     home: &Home,
     bounces: Arc<dyn Submit>,
+    texts: Texts,
     lock_down: impl FnOnce() -> io::Result<()>,
 ) -> io::Result<bool> {
     rustix::process::umask(Mode::RWXG | Mode::RWXO);
@@ -94,7 +104,8 @@ pub(crate) fn run(
     let sink = File::from(io::stdin().as_fd().try_clone_to_owned()?);
     let (log, writer) = log::start(sink)?;
     let reporter = Reporter::new(log, LogFormat::Classic);
-    let started = start(home, descriptors, bounces, &reporter).and_then(|system| Ok(system.run()?));
+    let started =
+        start(home, descriptors, bounces, texts, &reporter).and_then(|system| Ok(system.run()?));
     let result = started.map_err(|error| reporter.alert(&format_args!("cannot start: {error}")));
     writer.close();
     Ok(result.is_ok())
@@ -109,6 +120,7 @@ struct System<'a> {
     clean: (OwnedFd, OwnedFd),
     disk: RealDisk,
     bounces: Arc<dyn Submit>,
+    texts: Texts,
     reporter: &'a Reporter,
     _mutex: SendMutex,
 }
@@ -118,6 +130,7 @@ fn start<'a>(
     home: &'a Home,
     descriptors: io::Result<Vec<OwnedFd>>,
     bounces: Arc<dyn Submit>,
+    texts: Texts,
     reporter: &'a Reporter,
 ) -> Result<System<'a>, CannotStart> {
     if !may_enter(home.path()) {
@@ -149,6 +162,9 @@ fn start<'a>(
     // The number of a delivery is one octet.
     config.limits.local_max = config.limits.local_max.min(local_limit.into());
     config.limits.remote_max = config.limits.remote_max.min(remote_limit.into());
+    if texts == Texts::Closed && std::mem::take(&mut config.log_hashes) {
+        reporter.warning(&"control/loghash: not logged, since this manager may not read messages");
+    }
     Ok(System {
         home,
         controls,
@@ -160,6 +176,7 @@ fn start<'a>(
         clean: (to_clean, from_clean),
         disk,
         bounces,
+        texts,
         reporter,
         _mutex: mutex,
     })
@@ -208,7 +225,10 @@ impl System<'_> {
         let cleaner = Cleaner::new(self.clean.0, self.clean.1, Arc::clone(&loss));
         let disk = CleanedDisk::new(self.disk, cleaner);
         let workers = Workers::threads(DISK_THREADS)?;
-        let spool: Arc<dyn Spool> = Arc::new(SplitSpool::over(Arc::new(disk), workers));
+        let spool: Arc<dyn Spool> = Arc::new(match self.texts {
+            Texts::Open => SplitSpool::over(Arc::new(disk), workers),
+            Texts::Closed => SplitSpool::over_closed_texts(Arc::new(disk), workers),
+        });
         let [local, remote] = self.spawners.map(|(limit, requests, reports)| {
             let (loss, reporter) = (Arc::clone(&loss), self.reporter.clone());
             Spawner::start(limit, requests, reports, loss, reporter)

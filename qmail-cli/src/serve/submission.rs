@@ -50,6 +50,7 @@ const ADDRESS: u8 = 11;
 const REFUSED: u8 = 31;
 const REFUSED_FOR_NOW: u8 = 71;
 const CREATE: u8 = 63;
+const FORMAT: u8 = 91;
 
 /// The socket; its name goes when this is dropped.
 pub(crate) struct Socket {
@@ -185,6 +186,12 @@ async fn take(
                         return Err(REFUSED_FOR_NOW);
                     }
                     draft.write(text).await.map_err(|error| exit_code(&error))?;
+                }
+                Piece::Quote(quote) => {
+                    let quoted = draft.quote(quote.message, quote.octets_max).await;
+                    if !quoted.map_err(|error| exit_code(&error))? {
+                        return Err(FORMAT);
+                    }
                 }
                 Piece::Envelope(envelope) => {
                     let receipt = draft.commit(envelope).await;
