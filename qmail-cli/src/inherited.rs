@@ -28,6 +28,19 @@ pub(crate) fn copy(descriptor: RawFd) -> io::Result<File> {
 ///
 /// One of them is not open.
 pub(crate) fn take(numbers: RangeInclusive<RawFd>) -> io::Result<Vec<OwnedFd>> {
+    let copies = take_more(numbers)?;
+    let zero = File::from(io::stdin().as_fd().try_clone_to_owned()?);
+    rustix::stdio::dup2_stdout(&zero)?;
+    rustix::stdio::dup2_stderr(&zero)?;
+    Ok(copies)
+}
+
+/// The same, but the standard ones stay as they are.
+///
+/// # Errors
+///
+/// One of them is not open.
+pub(crate) fn take_more(numbers: RangeInclusive<RawFd>) -> io::Result<Vec<OwnedFd>> {
     let copies: Vec<File> = numbers.clone().map(copy).collect::<io::Result<_>>()?;
     // A copy gets the lowest number that is free: a low one was free when another was to be copied.
     if copies.iter().any(|copy| copy.as_raw_fd() <= *numbers.end()) {
@@ -36,9 +49,6 @@ pub(crate) fn take(numbers: RangeInclusive<RawFd>) -> io::Result<Vec<OwnedFd>> {
     for number in numbers.filter(|&number| number > STANDARD_MAX) {
         nix::unistd::close(number)?;
     }
-    let zero = File::from(io::stdin().as_fd().try_clone_to_owned()?);
-    rustix::stdio::dup2_stdout(&zero)?;
-    rustix::stdio::dup2_stderr(&zero)?;
     Ok(copies.into_iter().map(OwnedFd::from).collect())
 }
 

@@ -8,6 +8,8 @@ use clap::Parser;
 
 use crate::applet::{Applet, Call, Kind};
 use crate::home::Home;
+use crate::partition::Port;
+use crate::serve::{Door, Pop3Door};
 use crate::{command_line, exit, partition};
 
 pub(crate) const APPLET: Applet = Applet {
@@ -29,13 +31,18 @@ const AFTER_HELP: &str = "\
 Started by root in an installed home (see `qmail install`): opens the ports, then starts each party as the user of its own, locked
 down to what it needs. --check shows that. A party that dies is started again.
 
-Signals: TERM ends it; HUP reads the control files again; ALRM tries all deferred mail now.
+Signals: TERM ends it; HUP reads locals, virtualdomains, the certificate and all that is about clients again; ALRM tries all deferred
+mail now.
+
+With control/servercert.pem there is TLS, and users of users/passwords (see `qmail passwd`) can log in; the POP3 maildrop of a user
+is Maildir in its home.
 
 Without root, on a home of one's own, all parties are the one user; that is for trying it out.
 
 Examples:
   qmail start --check
-  qmail start --smtp 0.0.0.0:25 --smtp '[::]:25' ./Maildir/";
+  qmail start --smtp 0.0.0.0:25 --smtp '[::]:25' ./Maildir/
+  qmail start --submission 0.0.0.0:587 --smtps 0.0.0.0:465 --pop3s 0.0.0.0:995 ./Maildir/";
 
 /// A mail system of parties that do not trust each other: for root.
 #[derive(Debug, Parser)]
@@ -48,6 +55,22 @@ pub(crate) struct Arguments {
     /// Take mail by SMTP here; may be repeated
     #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:25")]
     smtp: Vec<SocketAddr>,
+
+    /// Take mail of users who log in here; may be repeated
+    #[arg(long, value_name = "ADDR:PORT")]
+    submission: Vec<SocketAddr>,
+
+    /// The same, encrypted from the start; may be repeated
+    #[arg(long, value_name = "ADDR:PORT")]
+    smtps: Vec<SocketAddr>,
+
+    /// Give mail out by POP3 here; may be repeated
+    #[arg(long, value_name = "ADDR:PORT")]
+    pop3: Vec<SocketAddr>,
+
+    /// The same, encrypted from the start; may be repeated
+    #[arg(long, value_name = "ADDR:PORT")]
+    pop3s: Vec<SocketAddr>,
 
     /// Instructions for users who have no .qmail file
     #[arg(value_name = "DEFAULT_DELIVERY", default_value = "./Mailbox")]
@@ -69,13 +92,27 @@ fn run(call: &Call) -> ExitCode {
     };
     let options = partition::Options {
         home: Home::choose(arguments.home, None),
-        smtp: arguments.smtp,
+        ports: [
+            (Port::Smtp(Door::Mx), arguments.smtp),
+            (Port::Smtp(Door::Submission), arguments.submission),
+            (Port::Smtp(Door::Submissions), arguments.smtps),
+            (Port::Pop3(Pop3Door::Pop3), arguments.pop3),
+            (Port::Pop3(Pop3Door::Pop3s), arguments.pop3s),
+        ]
+        .into_iter()
+        .flat_map(|(port, addresses)| addresses.into_iter().map(move |address| (port, address)))
+        .collect(),
         default_delivery: arguments.default_delivery,
         log_to_stdout: arguments.log_to_stdout,
     };
     if arguments.check {
-        exit::print(&partition::describe(&options.home));
-        return ExitCode::SUCCESS;
+        return match partition::describe(&options.home) {
+            Ok(text) => {
+                exit::print(&text);
+                ExitCode::SUCCESS
+            }
+            Err(error) => exit::fatal("qmail", &error, exit::TEMPORARY),
+        };
     }
     match partition::run(&options) {
         Ok(()) => ExitCode::SUCCESS,

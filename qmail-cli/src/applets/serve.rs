@@ -166,6 +166,7 @@ fn lower(arguments: Arguments) -> Result<serve::Options, &'static str> {
     }
     Ok(serve::Options {
         inherited_smtp: Vec::new(),
+        inherited_pop3: Vec::new(),
         queue_elsewhere: false,
         home: Home::choose(arguments.home, Some("qmail-home")),
         smtp,

@@ -1,31 +1,55 @@
 //! `qmail start`: a mail system of parties that do not trust each other, started and watched by a supervisor that parses no mail.
 //!
 //! ```text
-//!   internet --> network --run/submit--> writer --trigger--> manager --> launcher --> mailboxes
-//!                           ^                                   |  \---> remote ---> internet
-//!   programs of the host ---/                                   \------> cleaner
-//!                                    what all of them say ----> log
+//!   internet --> network --run/submit--> writer --trigger--> manager --> opener --> launcher --> a user's process --> mailboxes
+//!                 |  |      ^                                   |           \---> remote ---> internet
+//!              keys passwords                                   \------> cleaner         lookup (asked by the launcher)
+//!   programs of the host ---/            what all of them say --> log
 //! ```
 //!
 //! | party | account | has |
 //! |---|---|---|
 //! | network | qmaild | the ports, no file |
+//! | keys | qmailp | the private key of the certificate; signs handshakes |
+//! | passwords | qmailp | the names and hashes of users; says whether a login is right |
 //! | writer | qmailq | the half of the queue that holds messages; asks the kernel who submits |
-//! | manager | qmails | the half of the queue that says what is to be done; runs nothing |
+//! | manager | qmails | the half of the queue that says what is to be done; reads no message, runs nothing |
+//! | opener | qmailq | message files to read; hands each to whom the manager says it goes |
 //! | cleaner | qmailq | removes messages that the manager is done with |
-//! | remote | qmailr | message files to read, the internet |
-//! | launcher | root | becomes the recipient, and nothing else (qmail-lspawn) |
+//! | remote | qmailr | the messages that it is handed, the internet, no file |
+//! | launcher | root | starts processes as the users whom mail is for, and nothing else |
+//! | lookup | qmailp | says whose an address is |
 //! | log | qmaill | its directory |
 //!
-//! Manager, cleaner, remote and launcher talk over pipes as qmail-send(8) and its helpers do, and live and die together; the others are
-//! started again by themselves. Each party locks itself down ([`sandbox`](crate::sandbox)) once it has what it needs.
+//! The sockets by which they ask one another lie in `run/`, made by the supervisor, who keeps them while a party is started again; who may
+//! connect is said by their owners and modes. Manager, opener, cleaner, remote, launcher and lookup are connected among themselves only, and
+//! live and die together; the others are started again by themselves. Each party locks itself down ([`sandbox`](crate::sandbox)) once it has
+//! what it needs. Accounts can be called otherwise in control/accounts.
 
+mod agent;
+mod calls;
+mod channel;
+mod complaints;
+mod deliveries;
 mod grants;
+mod key_client;
+mod keys;
+mod launcher;
+mod listener;
 mod logger;
+mod lookup;
+mod maildrop;
+mod maildrop_client;
 mod network;
+mod opener;
 mod party;
+mod password_client;
+mod passwords;
 mod plumbing;
 mod remote;
+mod requests;
+mod serving;
+mod sockets;
 mod supervisor;
 #[cfg(test)]
 #[cfg(target_os = "linux")]
@@ -39,15 +63,39 @@ pub(crate) use party::{Party, run as run_party};
 pub(crate) use supervisor::run;
 
 use crate::home::Home;
+use crate::serve::{Door, Pop3Door};
 
 /// What `qmail start` is asked for.
 #[derive(Debug)]
 pub(crate) struct Options {
     pub(crate) home: Home,
-    /// Where to take mail.
-    pub(crate) smtp: Vec<SocketAddr>,
+    /// Where clients come in, and what for.
+    pub(crate) ports: Vec<(Port, SocketAddr)>,
     /// Instructions for users who have none (dot-qmail(5)).
     pub(crate) default_delivery: String,
     /// Whether the log goes to standard output instead of files.
     pub(crate) log_to_stdout: bool,
+}
+
+/// What a port is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Port {
+    Smtp(Door),
+    Pop3(Pop3Door),
+}
+
+impl Port {
+    /// In arguments and messages.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Smtp(door) => door.name(),
+            Self::Pop3(door) => door.name(),
+        }
+    }
+
+    fn named(name: &str) -> Option<Self> {
+        let smtp = Door::ALL.into_iter().map(Self::Smtp);
+        let pop3 = Pop3Door::ALL.into_iter().map(Self::Pop3);
+        smtp.chain(pop3).find(|port| port.name() == name)
+    }
 }

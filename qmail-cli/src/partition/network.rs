@@ -6,21 +6,40 @@ use std::fs::File;
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use super::Party;
+use super::maildrop_client::Login;
 use super::party::lock_down;
+use super::password_client::PasswordsParty;
 use super::plumbing::FIRST_LISTENER;
+use super::{Port, key_client, sockets};
 use crate::home::Home;
-use crate::serve::{self, LogFormat};
+use crate::serve::{self, Door, Elsewhere, ElsewhereLogins, LogFormat, Pop3Door};
 use crate::{exit, inherited};
 
 pub(super) fn run(home: &Home, arguments: &[OsString]) -> ExitCode {
-    let count = arguments
-        .first()
-        .and_then(|count| count.to_str()?.parse().ok());
+    let prepared = listeners(arguments).and_then(|listeners| {
+        let tls = key_client::server_tls(sockets::keys(home))
+            .map_err(|error| format!("cannot ask the keys party: {error}"))?;
+        let passwords = PasswordsParty::new(sockets::passwords(home))
+            .map_err(|error| format!("cannot ask the passwords party: {error}"))?;
+        let passwords = Arc::new(passwords);
+        let mail = Arc::clone(&passwords);
+        let logins = ElsewhereLogins {
+            passwords,
+            mail: Arc::new(move || Box::new(Login::new(Arc::clone(&mail)))),
+        };
+        Ok((listeners, Elsewhere { tls, logins }))
+    });
+    let (ports, elsewhere) = match prepared {
+        Ok(prepared) => prepared,
+        Err(words) => return exit::fatal("network", &words, exit::TEMPORARY),
+    };
     let options = serve::Options {
         home: home.clone(),
-        inherited_smtp: listeners(count.unwrap_or(0)),
+        inherited_smtp: ports.smtp,
+        inherited_pop3: ports.pop3,
         smtp: Vec::new(),
         submission: Vec::new(),
         submissions: Vec::new(),
@@ -35,16 +54,30 @@ pub(super) fn run(home: &Home, arguments: &[OsString]) -> ExitCode {
         log_format: LogFormat::Classic,
     };
     let lock = || lock_down(Party::Network, home).map_err(|error| error.to_string());
-    match serve::run_network(&options, lock) {
+    match serve::run_network(&options, elsewhere, lock) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => exit::fatal("network", &error, exit::TEMPORARY),
     }
 }
 
-/// What the supervisor opened: so many, from [`FIRST_LISTENER`] on.
-fn listeners(count: i32) -> Vec<TcpListener> {
-    (FIRST_LISTENER..FIRST_LISTENER + count)
-        .filter_map(|descriptor| inherited::copy(descriptor).ok())
-        .map(|file: File| TcpListener::from(OwnedFd::from(file)))
-        .collect()
+/// Open ports, each with what it is for.
+#[derive(Default)]
+struct Ports {
+    smtp: Vec<(Door, TcpListener)>,
+    pop3: Vec<(Pop3Door, TcpListener)>,
+}
+
+/// What the supervisor opened, from [`FIRST_LISTENER`] on: each argument says what one is for.
+fn listeners(arguments: &[OsString]) -> Result<Ports, String> {
+    let mut ports = Ports::default();
+    for (descriptor, name) in (FIRST_LISTENER..).zip(arguments) {
+        let file: File = inherited::copy(descriptor).map_err(|error| error.to_string())?;
+        let listener = TcpListener::from(OwnedFd::from(file));
+        match name.to_str().and_then(Port::named) {
+            Some(Port::Smtp(door)) => ports.smtp.push((door, listener)),
+            Some(Port::Pop3(door)) => ports.pop3.push((door, listener)),
+            None => return Err("a port is for nothing that is known".to_owned()),
+        }
+    }
+    Ok(ports)
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt as _, chown};
+use std::os::unix::fs::{DirBuilderExt as _, lchown};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -16,8 +16,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::plumbing::{Plan, PlanError, delivery};
-use super::{Options, Party};
-use crate::home::Home;
+use super::sockets::Sockets;
+use super::{Options, Party, Port};
+use crate::home::{Home, PASSWORDS};
 use crate::privilege::{Account, AccountError};
 
 /// A party that dies is started again after this; twice as long each time, up to [`PAUSE_MAX`], unless it lived for a minute.
@@ -34,9 +35,7 @@ const END_WAIT: Duration = Duration::from_secs(60);
 /// Why there is no system. `Display` is one line.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StartError {
-    #[error(
-        "cannot listen on {address}: {source}; stop who has that port, or choose another with --smtp"
-    )]
+    #[error("cannot listen on {address}: {source}; stop who has that port, or choose another")]
     Listen {
         address: SocketAddr,
         source: io::Error,
@@ -45,6 +44,10 @@ pub(crate) enum StartError {
     NotInstalled { path: PathBuf },
     #[error("cannot make {}: {source}", path.display())]
     Make { path: PathBuf, source: io::Error },
+    #[error("another `qmail start` is running on {}: stop it first, or choose another --home", path.display())]
+    Running { path: PathBuf },
+    #[error("cannot open {}: {source}", path.display())]
+    Open { path: PathBuf, source: io::Error },
     #[error(transparent)]
     Account(#[from] AccountError),
     #[error("the party {party} cannot be started: {source}")]
@@ -74,11 +77,12 @@ impl From<PlanError> for StartError {
 /// The system could not start.
 pub(crate) fn run(options: &Options) -> Result<(), StartError> {
     prepare(&options.home)?;
-    let listeners = listen(&options.smtp)?;
+    let listeners = listen(&options.ports)?;
+    let sockets = Sockets::make(&options.home)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(watch(options, &listeners))
+    runtime.block_on(watch(options, &listeners, &sockets))
 }
 
 /// What must be there before the parties are: they cannot make it themselves.
@@ -87,32 +91,57 @@ fn prepare(home: &Home) -> Result<(), StartError> {
     if !queue.is_dir() {
         return Err(StartError::NotInstalled { path: home.queue() });
     }
-    for (name, account, mode) in [("run", "qmailq", 0o755), ("log", "qmaill", 0o750)] {
-        let path = home.path().join(name);
-        let account = Account::acting(home, account)?;
-        make(&path, account, mode).map_err(|source| StartError::Make { path, source })?;
+    let (path, account) = (home.path().join("log"), Account::acting(home, "qmaill")?);
+    make(&path, account).map_err(|source| StartError::Make { path, source })?;
+    // It is replaced by root now and then, and is for nobody else to read.
+    let (path, account) = (home.passwords(), Account::acting(home, PASSWORDS)?);
+    match give(&path, account) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(StartError::Open { path, source })
+        }
+        _ => Ok(()),
     }
-    Ok(())
 }
 
-fn make(path: &Path, account: Account, mode: u32) -> io::Result<()> {
-    match fs::DirBuilder::new().mode(mode).create(path) {
+fn make(path: &Path, account: Account) -> io::Result<()> {
+    match fs::DirBuilder::new().mode(0o750).create(path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-        _ => {}
+        _ => give(path, account),
     }
-    if rustix::process::geteuid().is_root() {
-        chown(path, Some(account.uid), Some(account.gid))?;
-    }
-    Ok(())
 }
 
-fn listen(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, StartError> {
-    addresses
-        .iter()
-        .map(|&address| {
-            crate::serve::listener(address).map_err(|source| StartError::Listen { address, source })
-        })
-        .collect()
+/// Makes something an account's, where this process has the right to.
+pub(super) fn give(path: &Path, account: Account) -> io::Result<()> {
+    match rustix::process::geteuid().is_root() {
+        true => lchown(path, Some(account.uid), Some(account.gid)),
+        false => Ok(()),
+    }
+}
+
+/// An open port, and what it is for.
+type Open = (Port, TcpListener);
+
+fn listen(ports: &[(Port, SocketAddr)]) -> Result<Vec<Open>, StartError> {
+    let listen = |&(port, address): &(Port, SocketAddr)| {
+        let listener = crate::serve::listener(address);
+        let listener = listener.map_err(|source| StartError::Listen { address, source });
+        Ok((port, listener?))
+    };
+    ports.iter().map(listen).collect()
+}
+
+/// The certificate and, if it is kept apart, its key, for a party that may open neither. They are opened, not read.
+fn certificate_files(home: &Home) -> Result<Vec<OwnedFd>, StartError> {
+    let mut files = Vec::new();
+    for name in ["servercert.pem", "serverkey.pem"] {
+        let path = home.control().join(name);
+        match fs::File::open(&path) {
+            Ok(file) => files.push(file.into()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => break,
+            Err(source) => return Err(StartError::Open { path, source }),
+        }
+    }
+    Ok(files)
 }
 
 /// A party, or several that live and die together, with what is needed to start it again.
@@ -157,16 +186,26 @@ impl Group {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Log,
+    Keys,
+    Passwords,
     Writer,
     Delivery,
     Network,
 }
 
-const KINDS: [Kind; 4] = [Kind::Log, Kind::Writer, Kind::Delivery, Kind::Network];
+const KINDS: [Kind; 6] = [
+    Kind::Log,
+    Kind::Keys,
+    Kind::Passwords,
+    Kind::Writer,
+    Kind::Delivery,
+    Kind::Network,
+];
 
 struct Starter<'a> {
     options: &'a Options,
-    listeners: &'a [TcpListener],
+    ports: &'a [Open],
+    sockets: &'a Sockets,
     /// Both ends of the pipe to the log party: held here, so that lines wait while it is started again.
     log: Option<(OwnedFd, OwnedFd)>,
 }
@@ -205,21 +244,38 @@ impl Starter<'_> {
                     vec![plan]
                 }
             },
+            Kind::Keys => {
+                let files = certificate_files(&self.options.home)?;
+                let mut plan = Plan::new(Party::Keys);
+                plan.stdin = self.sockets.keys.try_clone()?.into();
+                plan.stdout = self.log()?;
+                plan.arguments = vec![files.len().to_string().into()];
+                plan.more = files;
+                vec![plan]
+            }
+            Kind::Passwords => {
+                let mut plan = Plan::new(Party::Passwords);
+                plan.stdin = self.sockets.passwords.try_clone()?.into();
+                plan.stdout = self.log()?;
+                vec![plan]
+            }
             Kind::Writer => {
                 let mut plan = Plan::new(Party::Writer);
+                plan.stdin = self.sockets.submit.try_clone()?.into();
                 plan.stdout = self.log()?;
                 vec![plan]
             }
             Kind::Delivery => delivery(
-                &self.options.home,
                 &|| self.log(),
                 &self.options.default_delivery,
+                self.sockets.queue.try_clone()?,
+                self.sockets.maildrops.try_clone()?,
             )?,
             Kind::Network => {
                 let mut plan = Plan::new(Party::Network);
                 plan.stdout = self.log()?;
-                plan.arguments = vec![self.listeners.len().to_string().into()];
-                for listener in self.listeners {
+                for (port, listener) in self.ports {
+                    plan.arguments.push(port.name().into());
                     plan.more.push(listener.try_clone()?.into());
                 }
                 vec![plan]
@@ -279,7 +335,7 @@ impl Signals {
     }
 }
 
-async fn watch(options: &Options, listeners: &[TcpListener]) -> Result<(), StartError> {
+async fn watch(options: &Options, ports: &[Open], sockets: &Sockets) -> Result<(), StartError> {
     let mut signals = Signals::new()?;
     let log = match options.log_to_stdout {
         true => None,
@@ -290,7 +346,8 @@ async fn watch(options: &Options, listeners: &[TcpListener]) -> Result<(), Start
     };
     let starter = Starter {
         options,
-        listeners,
+        ports,
+        sockets,
         log,
     };
     let begun = Instant::now();
@@ -298,9 +355,12 @@ async fn watch(options: &Options, listeners: &[TcpListener]) -> Result<(), Start
     for kind in KINDS {
         groups.push((kind, starter.start(kind, PAUSE)?));
     }
-    for listener in listeners {
+    for (port, listener) in ports {
         let address = listener.local_addr()?;
-        crate::exit::print(&format!("qmail: listening on {address}\n"));
+        crate::exit::print(&format!(
+            "qmail: listening on {address} for {}\n",
+            port.name()
+        ));
     }
     loop {
         match signals.next_event(&mut groups).await {
@@ -360,11 +420,11 @@ async fn start_again(
     starter.start(kind, (pause * 2).min(PAUSE_MAX))
 }
 
-/// The manager reads its tables again; the network party all there is, by starting again.
+/// The manager reads its tables again; those who may open no file are started again.
 fn hang_up(kind: Kind, group: &mut Group) {
     match kind {
         Kind::Delivery => signal_manager(group, SignalNumber::HUP),
-        Kind::Network => {
+        Kind::Network | Kind::Keys | Kind::Passwords => {
             group.told = true;
             group.signal(SignalNumber::TERM);
         }

@@ -1,6 +1,8 @@
 //! The writer party: takes messages from the network daemons and from programs of the host, and writes them into the queue.
 
 use std::io;
+use std::os::fd::AsFd as _;
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -54,8 +56,7 @@ fn serve(home: &Home) -> Result<(), String> {
             spool,
             queue: home.queue(),
         });
-        let socket = SubmissionSocket::bind(home.submission_socket())
-            .map_err(|(path, error)| format!("cannot make {}: {error}", path.display()))?;
+        let socket = inherited_socket().map_err(|error| words(&error))?;
         let (_stop, stopped) = watch::channel(false);
         let mut terminate = signal(SignalKind::terminate()).map_err(|error| words(&error))?;
         tokio::select! {
@@ -64,6 +65,14 @@ fn serve(home: &Home) -> Result<(), String> {
         }
         Ok(())
     })
+}
+
+/// The supervisor made the socket, and keeps it while this party is started again.
+fn inherited_socket() -> io::Result<SubmissionSocket> {
+    let listener = UnixListener::from(io::stdin().as_fd().try_clone_to_owned()?);
+    listener.set_nonblocking(true)?;
+    let listener = tokio::net::UnixListener::from_std(listener)?;
+    Ok(SubmissionSocket::inherited(listener))
 }
 
 /// Who the accounts are that mail comes from in other ways than from a user.

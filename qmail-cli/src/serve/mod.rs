@@ -27,11 +27,14 @@ use rand::rngs::SysRng;
 use crate::home::{Home, SpoolKind};
 
 pub(crate) use crate::report::LogFormat;
+pub(crate) use accounts::{Accounts, MAILDIR, Passwords};
 pub(crate) use listen::listener;
 pub(crate) use mailer::remote_delivery;
 pub(crate) use networks::Networks;
-pub(crate) use settings::{Settings, smtp_config};
-pub(crate) use start::{StartError, run, run_network};
+pub(crate) use pop3::{Door as Pop3Door, MailLogin};
+pub(crate) use settings::smtp_config;
+pub(crate) use smtp::Door;
+pub(crate) use start::{Elsewhere, ElsewhereLogins, StartError, run, run_network};
 pub(crate) use submission::Socket as SubmissionSocket;
 
 /// What `qmail serve` is asked for, checked.
@@ -40,8 +43,10 @@ pub(crate) struct Options {
     pub(crate) home: Home,
     /// Where to take mail; may be empty.
     pub(crate) smtp: Vec<SocketAddr>,
-    /// Listening sockets of whoever started this process, for the same.
-    pub(crate) inherited_smtp: Vec<std::net::TcpListener>,
+    /// Listening sockets of whoever started this process.
+    pub(crate) inherited_smtp: Vec<(Door, std::net::TcpListener)>,
+    /// The same, to give mail out.
+    pub(crate) inherited_pop3: Vec<(Pop3Door, std::net::TcpListener)>,
     /// Where to take mail of users who log in; may be empty.
     pub(crate) submission: Vec<SocketAddr>,
     /// The same, encrypted from the start; may be empty.

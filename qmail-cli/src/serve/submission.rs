@@ -55,7 +55,8 @@ const FORMAT: u8 = 91;
 /// The socket; its name goes when this is dropped.
 pub(crate) struct Socket {
     listener: UnixListener,
-    path: PathBuf,
+    /// Absent if it is for somebody else to remove.
+    path: Option<PathBuf>,
 }
 
 impl Socket {
@@ -75,8 +76,19 @@ impl Socket {
             Ok(listener)
         });
         match bound {
-            Ok(listener) => Ok(Self { listener, path }),
+            Ok(listener) => Ok(Self {
+                listener,
+                path: Some(path),
+            }),
             Err(error) => Err((path, error)),
+        }
+    }
+
+    /// One that whoever started this process has made.
+    pub(crate) fn inherited(listener: UnixListener) -> Self {
+        Self {
+            listener,
+            path: None,
         }
     }
 
@@ -106,7 +118,9 @@ impl Socket {
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
+        if let Some(path) = &self.path {
+            let _ = fs::remove_file(path);
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use qmail_core::{Origin, Submit};
+use qmail_core::{Origin, PasswordChecker, Submit};
 use qmail_deliver::{
     AssignedUsers, FirstOf, FixedUsers, HickoryResolver, Resolver, User, UserDirectory,
 };
@@ -23,7 +23,8 @@ use super::gate::{Full, Gate, Limits, Pass};
 use super::mailer::Mailer;
 use super::settings::{Seed, Settings};
 use super::smtp::Door;
-use super::{Options, StartError, listen, pop3, smtp, submission};
+use super::{ElsewhereLogins, MailLogin, Options, StartError, listen, pop3, smtp, submission};
+use crate::checkpassword::Checker;
 use crate::home::{Controls, Home};
 use crate::passwords::PasswordFile;
 use crate::report::Reporter;
@@ -62,6 +63,44 @@ pub(super) struct System {
     signals: Signals,
 }
 
+/// Where logins are checked.
+pub(super) enum Logins {
+    /// In this process, by this file or what the options and control files say.
+    Here(Arc<PasswordFile>),
+    /// By another process.
+    Elsewhere(ElsewhereLogins),
+}
+
+impl Logins {
+    fn checker(
+        self,
+        any_password: bool,
+        program: Option<Checker>,
+        users: &Arc<dyn UserDirectory>,
+        settings: &Arc<Settings>,
+    ) -> io::Result<Arc<dyn PasswordChecker>> {
+        let file = match self {
+            Self::Elsewhere(logins) => return Ok(logins.passwords),
+            Self::Here(file) => file,
+        };
+        let mut decoys = [0; 32];
+        SysRng
+            .try_fill_bytes(&mut decoys)
+            .map_err(io::Error::other)?;
+        let settings = Arc::clone(settings);
+        Ok(Arc::new(Accounts::new(
+            Some(Arc::clone(users)),
+            move || settings.tables(),
+            match (any_password, program) {
+                (true, _) => Passwords::Any,
+                (false, Some(program)) => Passwords::Program(program),
+                (false, None) => Passwords::File(file),
+            },
+            decoys,
+        )))
+    }
+}
+
 /// The listeners of one protocol, each with what it is for, and who is connected.
 struct Service<K> {
     addresses: Vec<(K, SocketAddr)>,
@@ -87,14 +126,26 @@ impl System {
     pub(super) async fn start(
         options: &Options,
         controls: Controls,
-        passwords: Arc<PasswordFile>,
+        logins: Logins,
         reporter: Reporter,
         room: usize,
     ) -> Result<Self, StartError> {
         let signals = Signals::new()?;
+        let mut inherited = options.inherited_smtp.iter();
         let encrypted = [
-            ("smtps", options.submissions.is_empty()),
-            ("pop3s", options.pop3s.is_empty()),
+            (
+                "smtps",
+                options.submissions.is_empty()
+                    && !inherited.any(|(door, _)| *door == Door::Submissions),
+            ),
+            (
+                "pop3s",
+                options.pop3s.is_empty()
+                    && !options
+                        .inherited_pop3
+                        .iter()
+                        .any(|(door, _)| *door == pop3::Door::Pop3s),
+            ),
         ];
         if let Some((service, _)) = encrypted.into_iter().find(|(_, none)| !none)
             && controls.entrance.tls.is_none()
@@ -109,9 +160,9 @@ impl System {
             let listeners = bind_all(door.name(), options.addresses(door))?;
             smtp_listeners.extend(listeners.into_iter().map(|listener| (door, listener)));
         }
-        for listener in &options.inherited_smtp {
+        for (door, listener) in &options.inherited_smtp {
             let listener = TcpListener::from_std(listener.try_clone()?)?;
-            smtp_listeners.push((Door::Mx, listener));
+            smtp_listeners.push((*door, listener));
         }
         let mut pop3_listeners = Vec::new();
         for door in pop3::Door::ALL {
@@ -121,6 +172,10 @@ impl System {
             };
             let listeners = bind_all(door.name(), addresses)?;
             pop3_listeners.extend(listeners.into_iter().map(|listener| (door, listener)));
+        }
+        for (door, listener) in &options.inherited_pop3 {
+            let listener = TcpListener::from_std(listener.try_clone()?)?;
+            pop3_listeners.push((*door, listener));
         }
         for warning in &controls.warnings {
             reporter.warning(warning);
@@ -147,20 +202,12 @@ impl System {
             submit: mailer.submit(),
             reporter: reporter.clone(),
         }));
-        let mut decoys = [0; 32];
-        SysRng
-            .try_fill_bytes(&mut decoys)
-            .map_err(io::Error::other)?;
-        let accounts = Arc::new(Accounts::new(
-            Arc::clone(&users),
-            Arc::clone(&settings),
-            match (options.any_password, controls.checkpassword) {
-                (true, _) => Passwords::Any,
-                (false, Some(program)) => Passwords::Program(program),
-                (false, None) => Passwords::File(passwords),
-            },
-            decoys,
-        ));
+        let checkpassword = controls.checkpassword;
+        let elsewhere = match &logins {
+            Logins::Elsewhere(logins) => Some(Arc::clone(&logins.mail)),
+            Logins::Here(_) => None,
+        };
+        let checker = logins.checker(options.any_password, checkpassword, &users, &settings)?;
 
         let shared = Shared {
             settings: Arc::clone(&settings),
@@ -168,12 +215,15 @@ impl System {
             stop: stopped,
         };
         let smtp = Service::start(smtp_listeners, smtp_gate, &shared, full_words, {
-            let (shared, accounts) = (shared.clone(), Arc::clone(&accounts));
-            move |door, stream, peer, pass| shared.smtp_session(&accounts, door, stream, peer, pass)
+            let (shared, checker) = (shared.clone(), Arc::clone(&checker));
+            move |door, stream, peer, pass| shared.smtp_session(&checker, door, stream, peer, pass)
         })?;
         let pop3 = Service::start(pop3_listeners, pop3_gate, &shared, POP3_FULL, {
             let shared = shared.clone();
-            move |door, stream, peer, pass| shared.pop3_session(&accounts, door, stream, peer, pass)
+            move |door, stream, peer, pass| {
+                let elsewhere = elsewhere.as_ref().map(|mail| mail());
+                shared.pop3_session(&checker, elsewhere, door, stream, peer, pass);
+            }
         })?;
         // Who keeps the queue has the socket.
         let local = (!options.queue_elsewhere)
@@ -321,31 +371,33 @@ struct Shared {
 impl Shared {
     fn smtp_session(
         &self,
-        accounts: &Arc<Accounts>,
+        checker: &Arc<dyn PasswordChecker>,
         door: Door,
         stream: TcpStream,
         peer: SocketAddr,
         pass: Pass,
     ) {
         let rules = self.settings.smtp();
-        let accounts = Arc::clone(accounts);
+        let checker = Arc::clone(checker);
         let stop = self.stop.clone();
-        tokio::spawn(smtp::serve(rules, accounts, door, stream, peer, pass, stop));
+        tokio::spawn(smtp::serve(rules, checker, door, stream, peer, pass, stop));
     }
 
     fn pop3_session(
         &self,
-        accounts: &Arc<Accounts>,
+        checker: &Arc<dyn PasswordChecker>,
+        elsewhere: Option<Box<dyn MailLogin>>,
         door: pop3::Door,
         stream: TcpStream,
         peer: SocketAddr,
         pass: Pass,
     ) {
         let rules = self.settings.pop3();
-        let accounts = Arc::clone(accounts);
+        let checker = Arc::clone(checker);
         let reporter = self.reporter.clone();
         tokio::spawn(async move {
-            pop3::serve(&rules, &accounts, door, stream, peer, &reporter).await;
+            let elsewhere = elsewhere.as_deref();
+            pop3::serve(&rules, &*checker, elsewhere, door, stream, peer, &reporter).await;
             drop(pass);
         });
     }

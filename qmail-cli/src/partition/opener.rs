@@ -1,0 +1,100 @@
+//! The opener party: the manager says which message goes to whom, and this opens the message and passes it on with the request. So the
+//! manager reads no message, and who delivers has no way to any but those that it is to deliver.
+
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::{Arc, mpsc};
+use std::thread;
+
+use qmail_queue::MessageId;
+use qmail_queue::split::layout::Directory;
+use rustix::fs::{FileType, Mode, OFlags};
+
+use super::Party;
+use super::channel::{self, Incoming, MESSAGE_OCTETS_MAX};
+use super::complaints::Complaints;
+use super::party::lock_down;
+use super::requests::Request;
+use crate::home::Home;
+use crate::{exit, inherited};
+
+/// Descriptors: requests for the launcher are standard input, these follow from 3 on.
+const MORE: std::ops::RangeInclusive<i32> = 3..=5;
+
+pub(super) fn run(home: &Home) -> ExitCode {
+    match serve(home) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(words) => exit::fatal("opener", &words, exit::TEMPORARY),
+    }
+}
+
+fn serve(home: &Home) -> Result<(), String> {
+    let words = |error: io::Error| error.to_string();
+    let to_launcher = io::stdin().as_fd().try_clone_to_owned().map_err(words)?;
+    let more = inherited::take_more(MORE).map_err(words)?;
+    let [launcher, to_remote, remote] =
+        <[OwnedFd; 3]>::try_from(more).map_err(|_| "a descriptor is missing")?;
+    lock_down(Party::Opener, home).map_err(|error| error.to_string())?;
+    let complaints = Arc::new(Complaints::of("opener"));
+    let (ended, end) = mpsc::channel();
+    // One for each, so that neither can hold up the other.
+    for (requests, deliverer) in [(to_launcher, launcher), (to_remote, remote)] {
+        let (ended, complaints) = (ended.clone(), Arc::clone(&complaints));
+        let queue = home.queue();
+        thread::Builder::new()
+            .spawn(move || {
+                let result = pass_on(&queue, &requests, &deliverer, &complaints);
+                let _ = ended.send(result);
+            })
+            .map_err(words)?;
+    }
+    match end.recv() {
+        Ok(Err(error)) => Err(words(error)),
+        Ok(Ok(())) | Err(_) => Ok(()),
+    }
+}
+
+/// Opens message after message, to the end of the requests.
+fn pass_on(
+    queue: &PathBuf,
+    requests: &OwnedFd,
+    deliverer: &OwnedFd,
+    complaints: &Complaints,
+) -> io::Result<()> {
+    let mut room = vec![0; MESSAGE_OCTETS_MAX];
+    loop {
+        let request = match channel::receive(requests, &mut room)? {
+            Incoming::Message(octets, None) => Request::read(&room[..octets]).map(|request| {
+                // Without it the deliverer tells that there is none.
+                let message = open(queue, MessageId(request.message)).ok();
+                (octets, message)
+            }),
+            Incoming::Message(_, Some(_)) => Err("a descriptor"),
+            Incoming::Refused(why) => Err(why),
+            Incoming::End => return Ok(()),
+        };
+        match request {
+            Ok((octets, message)) => {
+                let message = message.as_ref().map(|message| message.as_fd());
+                channel::send(deliverer, &room[..octets], message)?;
+            }
+            Err(why) => complaints.refused("manager", why),
+        }
+    }
+}
+
+/// Opens a message of the queue, to be read.
+fn open(queue: &PathBuf, id: MessageId) -> io::Result<OwnedFd> {
+    // A FIFO that somebody put there must not make the open wait.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let path = queue.join(Directory::mess(id).file(id));
+    let message = rustix::fs::open(path, flags, Mode::empty())?;
+    let stat = rustix::fs::fstat(&message)?;
+    let own = rustix::process::geteuid().as_raw();
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || stat.st_uid != own {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    Ok(message)
+}
