@@ -17,6 +17,7 @@ import re
 import shutil
 import signal
 import smtplib
+import socket as socket_module
 import ssl
 import subprocess
 import tempfile
@@ -205,7 +206,7 @@ def logins_and_tls_work_without_key_or_passwords_in_the_network_party(system):
     # What the network party has open, by the kernel's word.
     pid = system.parties()["network"][0]
     opened = {os.readlink(path) for path in pathlib.Path(f"/proc/{pid}/fd").iterdir()}
-    assert not any(str(system.home) in path for path in opened), opened
+    assert not any(str(system.home) in path for path in opened - {f"{system.home}/supervisor"}), opened
     system.stop()
 
 
@@ -242,6 +243,61 @@ def mail_is_read_as_its_owner(system):
     system.stop()
 
 
+# Run as the user of a party: what a connection to a socket answers, or the word for an error.
+ASK = """
+import socket, sys
+path, *messages = sys.argv[1:]
+for message in messages:
+    s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    s.settimeout(10)
+    try:
+        s.connect(path)
+        sent = eval(message)
+        if sent: s.send(sent)
+        else: s.shutdown(socket.SHUT_WR)
+        print(s.recv(100))
+    except OSError as error:
+        print(type(error).__name__)
+"""
+
+
+@partitioned
+def hostile_messages_are_refused_and_told_and_the_party_lives_on(system):
+    system.certify()
+    system.start()
+    wait_for("all parties", lambda: set(system.parties()) == set(PARTIES))
+    before = system.parties()
+
+    def ask(socket, user, *messages):
+        return subprocess.run(["python3", "-c", ASK, system.home / "run" / socket, *messages], stdout=subprocess.PIPE, check=True, timeout=60,
+                              user=user, group="nofiles", extra_groups=[]).stdout.decode().split()
+
+    # Nobody else gets to them.
+    for socket in ("keys", "passwords", "maildrops", "queue"):
+        for user in ("qmaild", "qmailr", "qmaill", "alias", "nobody"):
+            if (socket, user) not in (("keys", "qmaild"), ("passwords", "qmaild")):
+                assert ask(socket, user, "b'c'") == ["PermissionError"], (socket, user)
+    hostile = ["b'z'", "b'x' * 60000", "b'c' * 2", "b's' + b'x' * 400", "b'p' + b'a' * 900", "b'p\\0\\0\\0\\0'", "b'm' + b'a\\0b'", "b''"]
+    for socket in ("keys", "passwords"):
+        for answer in ask(socket, "qmaild", *hostile):
+            assert answer in ("b'x'", "b''", "ConnectionResetError"), (socket, answer)
+        time.sleep(1.1)
+    assert ask("passwords", "qmaild", "b'pann\\0secret of ann'", "b'pann\\0wrong'") == ["b'yann'", "b'n'"]
+    # Of the manager's side: everybody may connect to run/submit, and breaks off where it likes.
+    for sent in (b"", b"\0\0", b"\0\0\0\5ab", b"\xff" * 100, b"QUOT" + bytes(16) + bytes(4) + b"Fa@b\0Tjoe@here.test\0\0"):
+        with socket_module.socket(socket_module.AF_UNIX, socket_module.SOCK_STREAM) as client:
+            client.connect(str(system.home / "run" / "submit"))
+            client.sendall(sent)
+            client.shutdown(socket_module.SHUT_WR)
+            assert client.recv(5)[:1] not in (b"\0",), sent
+    assert system.parties() == before
+    log = wait_for("the log", lambda: all(f"{party}: refused a message" in system.log() for party in ("keys", "passwords")) and system.log())
+    assert log.count("refused a message") < 10, "a flood of them"
+    system.send("joe@here.test")
+    system.wait_mailbox("invoked from network")
+    system.stop()
+
+
 @partitioned
 def orders_reach_the_manager(system):
     (system.home / "control" / "concurrencylocal").write_text("0\n")
@@ -259,6 +315,7 @@ def orders_reach_the_manager(system):
 
 @partitioned
 def recipients_of_one_host_share_a_transaction(system):
+    (system.home / "control" / "rcpthosts").write_text("here.test\nthere.test\n")
     system.start()
     recipients = [f"user{number}@there.test" for number in range(10)]
     system.send(*recipients, text="Subject: x\r\n\r\nto ten\r\n")
@@ -367,12 +424,16 @@ def a_classic_system_is_taken_over_and_given_back(system):
 
 @partitioned
 def what_cannot_start_says_so_in_one_line(system):
-    (system.home / "control" / "databytes").write_text("lots\n")
-    ended = subprocess.run([QMAIL, "start", "--home", system.home, "--smtp", f"127.0.0.1:{system.port}"], stderr=subprocess.PIPE, stdout=subprocess.PIPE, timeout=60)
-    assert ended.returncode == 111
-    lines = [line for line in ended.stderr.decode().splitlines() if "databytes" in line]
-    assert len(lines) == 1 and "decimal digits" in lines[0], ended.stderr
-    assert not system.parties()
+    for file, text, told in (("databytes", "lots", "decimal digits"), ("servercert.pem", "none", "put the chain of certificates there"),
+                             ("accounts", "qmaild", "write what a classic account is called")):
+        (system.home / "control" / file).write_text(text + "\n")
+        ended = subprocess.run([QMAIL, "start", "--home", system.home, "--smtp", f"127.0.0.1:{system.port}"], stderr=subprocess.PIPE,
+                               stdout=subprocess.PIPE, timeout=60)
+        assert ended.returncode == 111, (file, ended)
+        lines = [line for line in ended.stderr.decode().splitlines() if file in line]
+        assert len(lines) == 1 and told in lines[0], ended.stderr
+        assert not system.parties()
+        (system.home / "control" / file).unlink()
 
 
 def accounts():
@@ -382,7 +443,7 @@ def accounts():
 
 
 TESTS = [every_party_is_its_own_user_and_mail_goes_every_way, logins_and_tls_work_without_key_or_passwords_in_the_network_party,
-         mail_is_read_as_its_owner, orders_reach_the_manager, recipients_of_one_host_share_a_transaction,
+         mail_is_read_as_its_owner, hostile_messages_are_refused_and_told_and_the_party_lives_on, orders_reach_the_manager, recipients_of_one_host_share_a_transaction,
          accounts_are_called_as_the_control_file_says, control_files_are_read_again,
          parties_that_are_killed_are_started_again_and_nothing_is_lost, a_classic_system_is_taken_over_and_given_back,
          what_cannot_start_says_so_in_one_line]

@@ -61,7 +61,7 @@ impl KeysParty {
     /// One question. Blocks.
     fn ask(&self, request: &[u8]) -> io::Result<Vec<u8>> {
         // One that was kept may have been closed meanwhile; a new one has not.
-        while let Some(connection) = self.idle().pop() {
+        while let Some(connection) = self.take_idle() {
             if let Ok(answer) = self.ask_on(connection, request) {
                 return Ok(answer);
             }
@@ -86,6 +86,11 @@ impl KeysParty {
             Incoming::End => Err(io::ErrorKind::UnexpectedEof.into()),
             Incoming::Message(..) | Incoming::Refused(_) => Err(io::ErrorKind::InvalidData.into()),
         }
+    }
+
+    /// It lets go of the lock, which the scrutinee of a loop would not.
+    fn take_idle(&self) -> Option<OwnedFd> {
+        self.idle().pop()
     }
 
     fn idle(&self) -> std::sync::MutexGuard<'_, Vec<OwnedFd>> {
@@ -143,5 +148,57 @@ fn apart<T>(ask: impl FnOnce() -> T) -> T {
     match Handle::try_current().map(|handle| handle.runtime_flavor()) {
         Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(ask),
         _ => ask(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::pki_types::ServerName;
+    use rustls::{ClientConfig, RootCertStore};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio_rustls::TlsConnector;
+
+    use super::super::channel::Listener;
+    use super::super::keys::{Identity, serve_on};
+    use super::*;
+    use crate::tls::Stream;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn handshakes_are_made_without_the_key() {
+        let made = rcgen::generate_simple_self_signed(vec!["mail.test".to_owned()]).unwrap();
+        let (chain, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+        let identity = Identity::new(chain.as_bytes(), key.as_bytes()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("keys");
+        let listener = Listener::new(channel::listen(&path).unwrap()).unwrap();
+        tokio::spawn(async move { serve_on(&listener, Some(identity)).await });
+        let tls = tokio::task::spawn_blocking(move || server_tls(path)).await;
+        let tls = tls.unwrap().unwrap().unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(made.cert.der().clone()).unwrap();
+        // Both versions have signatures of a form of their own; the second handshake of each uses a connection again.
+        for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+            for _ in 0..2 {
+                let provider = Arc::new(rustls::crypto::ring::default_provider());
+                let config = ClientConfig::builder_with_provider(provider)
+                    .with_protocol_versions(&[version])
+                    .unwrap()
+                    .with_root_certificates(roots.clone())
+                    .with_no_client_auth();
+                let (near, far) = tokio::io::duplex(16 * 1024);
+                let connector = TlsConnector::from(Arc::new(config));
+                let name = ServerName::try_from("mail.test").unwrap();
+                let (client, server) = tokio::join!(
+                    connector.connect(name, near),
+                    Stream::Clear(far).encrypted(&tls)
+                );
+                let (mut client, mut server) = (client.unwrap(), server.unwrap());
+                client.write_all(b"hello").await.unwrap();
+                client.flush().await.unwrap();
+                let mut octets = [0; 5];
+                server.read_exact(&mut octets).await.unwrap();
+                assert_eq!(&octets, b"hello");
+            }
+        }
     }
 }

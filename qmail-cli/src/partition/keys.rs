@@ -54,7 +54,7 @@ pub(super) struct Identity {
 
 /// Why there is none.
 #[derive(Debug, thiserror::Error)]
-enum IdentityError {
+pub(super) enum IdentityError {
     #[error("cannot read control/servercert.pem or control/serverkey.pem: {0}")]
     Read(#[from] std::io::Error),
     #[error(
@@ -100,7 +100,7 @@ fn read(files: i32) -> Result<Option<Identity>, IdentityError> {
 }
 
 impl Identity {
-    fn new(certificates: &[u8], key: &[u8]) -> Result<Self, IdentityError> {
+    pub(super) fn new(certificates: &[u8], key: &[u8]) -> Result<Self, IdentityError> {
         let chain = CertificateDer::pem_slice_iter(certificates).collect::<Result<Vec<_>, _>>()?;
         let key = PrivateKeyDer::from_pem_slice(key)?;
         // That they belong together is seen here, and not by the first client.
@@ -206,6 +206,20 @@ fn serve(identity: Option<Identity>) -> Result<(), String> {
     serve_connections(CONNECTIONS_MAX, |connection| {
         converse(connection, Arc::clone(&identity), Arc::clone(&complaints))
     })
+}
+
+/// Serves one connection after the other, for ever.
+#[cfg(test)]
+pub(super) async fn serve_on(listener: &super::channel::Listener, identity: Option<Identity>) {
+    let identity = Arc::new(identity);
+    let complaints = Arc::new(Complaints::of("keys"));
+    while let Ok(connection) = listener.accept().await {
+        tokio::spawn(converse(
+            connection,
+            Arc::clone(&identity),
+            Arc::clone(&complaints),
+        ));
+    }
 }
 
 async fn converse(

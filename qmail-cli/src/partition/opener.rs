@@ -98,3 +98,63 @@ fn open(queue: &PathBuf, id: MessageId) -> io::Result<OwnedFd> {
     }
     Ok(message)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::Read as _;
+
+    use super::*;
+
+    #[test]
+    fn a_message_goes_with_its_request_and_what_is_none_goes_nowhere() {
+        let queue = tempfile::tempdir().unwrap();
+        qmail_queue::SplitSpool::create(queue.path()).unwrap();
+        let mess = |id: u64| {
+            queue
+                .path()
+                .join(Directory::mess(MessageId(id)).file(MessageId(id)))
+        };
+        fs::write(mess(24), "text").unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", mess(25)).unwrap();
+        fs::create_dir(mess(26)).unwrap();
+        let (manager, requests) = channel::pair().unwrap();
+        let (deliverer, delivered) = channel::pair().unwrap();
+        for said in [
+            b"x".to_vec(),
+            vec![0; MESSAGE_OCTETS_MAX + 1],
+            Request::write(1, 24, &[b"s@h", b"r@h"]),
+            [Request::write(1, 24, &[b"s@h"]), b"more".to_vec()].concat(),
+            Request::write(2, 25, &[b"s@h", b"r@h"]),
+            Request::write(3, 26, &[b"s@h", b"r@h"]),
+            Request::write(4, 9, &[b"s@h", b"r@h"]),
+        ] {
+            channel::send(&manager, &said, None).unwrap();
+        }
+        channel::send(
+            &manager,
+            &Request::write(5, 24, &[b"s"]),
+            Some(requests.as_fd()),
+        )
+        .unwrap();
+        drop(manager);
+        let complaints = Complaints::of("opener");
+        pass_on(&queue.path().to_owned(), &requests, &deliverer, &complaints).unwrap();
+        drop(deliverer);
+        let mut room = [0; 100];
+        let mut passed_on = Vec::new();
+        while let Incoming::Message(octets, message) =
+            channel::receive(&delivered, &mut room).unwrap()
+        {
+            let request = Request::read(&room[..octets]).unwrap();
+            let text = message.map(|message| {
+                let mut text = String::new();
+                fs::File::from(message).read_to_string(&mut text).unwrap();
+                text
+            });
+            passed_on.push((request.number, text));
+        }
+        let text = Some("text".to_owned());
+        assert_eq!(passed_on, [(1, text), (2, None), (3, None), (4, None)]);
+    }
+}

@@ -76,13 +76,17 @@ impl From<PlanError> for StartError {
 ///
 /// The system could not start.
 pub(crate) fn run(options: &Options) -> Result<(), StartError> {
-    prepare(&options.home)?;
-    let listeners = listen(&options.ports)?;
-    let sockets = Sockets::make(&options.home)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(watch(options, &listeners, &sockets))
+    runtime.block_on(async {
+        // Before there is anything by which others can tell that this process runs.
+        let signals = Signals::new()?;
+        prepare(&options.home)?;
+        let ports = listen(&options.ports)?;
+        let sockets = Sockets::make(&options.home)?;
+        watch(options, signals, &ports, &sockets).await
+    })
 }
 
 /// What must be there before the parties are: they cannot make it themselves.
@@ -335,8 +339,12 @@ impl Signals {
     }
 }
 
-async fn watch(options: &Options, ports: &[Open], sockets: &Sockets) -> Result<(), StartError> {
-    let mut signals = Signals::new()?;
+async fn watch(
+    options: &Options,
+    mut signals: Signals,
+    ports: &[Open],
+    sockets: &Sockets,
+) -> Result<(), StartError> {
     let log = match options.log_to_stdout {
         true => None,
         false => {

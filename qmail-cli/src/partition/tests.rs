@@ -5,6 +5,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
@@ -15,7 +16,7 @@ use rustix::thread::{set_thread_gid, set_thread_uid};
 
 use super::grants;
 use super::*;
-use crate::sandbox::{self, Enforced};
+use crate::sandbox::{self, Enforced, Grants};
 
 struct Scratch {
     directory: tempfile::TempDir,
@@ -58,17 +59,22 @@ impl Scratch {
         party: Party,
         attack: impl FnOnce() -> T + Send + 'static,
     ) -> Option<T> {
-        let grants = grants::of(party, &self.home).unwrap();
-        thread::spawn(move || {
-            let locked = sandbox::lock_down(&grants).unwrap();
-            // A kernel without these locks proves nothing.
-            let complete =
-                locked.files == Enforced::Fully && locked.system_calls == Enforced::Fully;
-            complete.then(attack)
-        })
-        .join()
-        .unwrap()
+        attack_with(grants::of(party, &self.home).unwrap(), attack)
     }
+}
+
+fn attack_with<T: Send + 'static>(
+    grants: Grants,
+    attack: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    thread::spawn(move || {
+        let locked = sandbox::lock_down(&grants).unwrap();
+        // A kernel without these locks proves nothing.
+        let complete = locked.files == Enforced::Fully && locked.system_calls == Enforced::Fully;
+        complete.then(attack)
+    })
+    .join()
+    .unwrap()
 }
 
 fn reads(path: &Path) -> bool {
@@ -232,6 +238,58 @@ fn no_party_opens_a_port_or_connects_where_it_must_not() {
         );
         assert!(!bound, "{} opens a port", party.name());
         assert_eq!(families, [false; 3], "{}", party.name());
+    }
+}
+
+#[test]
+fn only_who_has_something_to_ask_connects_to_another_party() {
+    let scratch = Scratch::new();
+    let path = scratch.path("run/submit");
+    let _listener = UnixListener::bind(&path).unwrap();
+    for party in locked_down() {
+        let path = path.clone();
+        let attack = move || {
+            (
+                UnixStream::connect(&path).is_ok(),
+                UnixListener::bind("planted").is_ok(),
+            )
+        };
+        let Some((connected, bound)) = scratch.attack(party, attack) else {
+            return;
+        };
+        let asks = matches!(party, Party::Network | Party::Passwords | Party::Manager);
+        assert_eq!(connected, asks, "{} connects", party.name());
+        assert!(!bound, "{} makes a socket", party.name());
+    }
+}
+
+#[test]
+fn who_shows_a_maildrop_reaches_no_other() {
+    let scratch = Scratch::new();
+    for file in ["ann/Maildir/new/1", "bob/Maildir/new/1", "ann/.qmail"] {
+        let path = scratch.path(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, "secret").unwrap();
+    }
+    let grants = grants::of_maildrop(&scratch.path("ann/Maildir"));
+    let paths = [
+        "ann/Maildir/new/1",
+        "bob/Maildir/new/1",
+        "ann/.qmail",
+        "users/passwords",
+        "queue/mess/1/24",
+    ]
+    .map(|file| scratch.path(file));
+    let port = scratch.port.local_addr().unwrap();
+    let attack = move || {
+        (
+            paths.map(|path| reads(&path)),
+            Command::new("/bin/true").status().is_ok() || connects(port),
+        )
+    };
+    if let Some((read, escaped)) = attack_with(grants, attack) {
+        assert_eq!(read, [true, false, false, false, false]);
+        assert!(!escaped);
     }
 }
 
