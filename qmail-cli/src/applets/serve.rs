@@ -23,11 +23,10 @@ The first start makes the home: control files, a queue, one user whose password 
 
 The log goes to standard output, in the lines of qmail-send.
 
-Signals: TERM and INT end it (a second one at once); ALRM tries all deferred mail now; HUP reads the control files again: locals,
-percenthack, virtualdomains, envnoathost, smtproutes, rcpthosts, morercpthosts.cdb, badmailfrom, databytes, relayclients,
-smtpgreeting, timeoutsmtpd, timeoutpop3d, queuelifetime, servercert.pem and all of qmail-control(5) about how SMTP clients
-come in, and all that begin with concurrency. What is in users/ counts at once.
-Everything else needs a restart.
+Signals: TERM and INT end it (a second one at once); ALRM tries all deferred mail now; HUP reads these control files again: \
+locals, percenthack, virtualdomains, envnoathost, smtproutes, rcpthosts, morercpthosts.cdb, badmailfrom, databytes, \
+relayclients, smtpgreeting, timeoutsmtpd, timeoutpop3d, queuelifetime, servercert.pem, all that begin with concurrency, and \
+all of qmail-control(5) about how SMTP clients come in. What is in users/ counts at once. Everything else needs a restart.
 
 Examples:
   qmail serve
