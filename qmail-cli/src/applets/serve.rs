@@ -1,5 +1,6 @@
 //! `qmail serve`: a mail system in one process.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -163,6 +164,14 @@ fn lower(arguments: Arguments) -> Result<serve::Options, &'static str> {
             "--any-password would open every mailbox, and relaying, to the network; listen on loopback addresses only, such as 127.0.0.1:2110",
         );
     }
+    let mut users = HashSet::new();
+    if !arguments
+        .mailbox
+        .iter()
+        .all(|mailbox| users.insert(&mailbox.user))
+    {
+        return Err("--mailbox names one user twice; a user has one Maildir");
+    }
     Ok(serve::Options {
         inherited_smtp: Vec::new(),
         queue_elsewhere: false,
@@ -274,5 +283,6 @@ mod tests {
         for bad in ["ann", "=/m", "ann=", "a@b=/m", "a b=/m", "a:b=/m"] {
             assert!(parse(&["--mailbox", bad]).is_err(), "{bad}");
         }
+        assert!(parse(&["--mailbox", "ann=/m", "--mailbox", "Ann=/n"]).is_err());
     }
 }

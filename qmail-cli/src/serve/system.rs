@@ -23,6 +23,7 @@ use super::gate::{Full, Gate, Limits, Pass};
 use super::mailer::Mailer;
 use super::settings::{Seed, Settings};
 use super::smtp::Door;
+use super::start::check_users;
 use super::{Options, StartError, listen, pop3, smtp, submission};
 use crate::home::{Controls, Home};
 use crate::passwords::PasswordFile;
@@ -263,10 +264,11 @@ impl System {
     /// Reads the control files again; if one is bad, all stays as it was.
     async fn reread(&mut self) {
         let home = self.home.clone();
-        let read = tokio::task::spawn_blocking(move || Controls::read(&home)).await;
-        let controls = match read.map_err(io::Error::other) {
-            Ok(Ok(controls)) => controls,
-            Ok(Err(error)) => {
+        let read = move || (Controls::read(&home), check_users(&home));
+        let read = tokio::task::spawn_blocking(read).await;
+        let (controls, users) = match read.map_err(io::Error::other) {
+            Ok((Ok(controls), users)) => (controls, users),
+            Ok((Err(error), _)) => {
                 self.reporter.alert(&format_args!("{KEEPING}: {error}"));
                 return;
             }
@@ -275,6 +277,9 @@ impl System {
                 return;
             }
         };
+        if let Err(error) = users {
+            self.reporter.warning(&error);
+        }
         for warning in &controls.warnings {
             self.reporter.warning(warning);
         }
