@@ -1,6 +1,6 @@
 //! `qmail start`: a mail system of parties that do not trust each other.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -8,9 +8,7 @@ use clap::Parser;
 
 use crate::applet::{Applet, Call, Kind};
 use crate::home::Home;
-use crate::partition::Port;
-use crate::serve::{Door, Pop3Door};
-use crate::{command_line, exit, partition};
+use crate::{command_line, exit, partition, serve, service_manager};
 
 pub(crate) const APPLET: Applet = Applet {
     names: &["start"],
@@ -28,14 +26,14 @@ pub(crate) const PARTY: Applet = Applet {
 };
 
 const AFTER_HELP: &str = "\
-Started by root in an installed home (see `qmail install`): opens the ports, then starts each party as the user of its own, locked
+Started by root in an installed home (see `qmail install`): opens the ports, then starts each party as the user of its own, locked \
 down to what it needs. --check shows that. A party that dies is started again.
 
-Signals: TERM ends it; HUP reads locals, virtualdomains, the certificate and all that is about clients again; ALRM tries all deferred
-mail now.
+Signals: TERM ends it; HUP reads locals, virtualdomains, the certificate and all that is about clients again; ALRM tries all \
+deferred mail now.
 
-With control/servercert.pem there is TLS, and users of users/passwords (see `qmail passwd`) can log in; the POP3 maildrop of a user
-is Maildir in its home.
+With control/servercert.pem there is TLS, and users of users/passwords (see `qmail passwd`) can log in; the POP3 maildrop of a \
+user is Maildir in its home.
 
 Without root, on a home of one's own, all parties are the one user; that is for trying it out.
 
@@ -43,6 +41,9 @@ Examples:
   qmail start --check
   qmail start --smtp 0.0.0.0:25 --smtp '[::]:25' ./Maildir/
   qmail start --submission 0.0.0.0:587 --smtps 0.0.0.0:465 --pop3s 0.0.0.0:995 ./Maildir/";
+
+/// Where mail is taken if nothing else is said.
+const SMTP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 25);
 
 /// A mail system of parties that do not trust each other: for root.
 #[derive(Debug, Parser)]
@@ -52,8 +53,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "DIR")]
     home: Option<PathBuf>,
 
-    /// Take mail by SMTP here; may be repeated
-    #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:25")]
+    /// Take mail by SMTP here; may be repeated [default: 0.0.0.0:25, or the sockets of a service manager]
+    #[arg(long, value_name = "ADDR:PORT")]
     smtp: Vec<SocketAddr>,
 
     /// Take mail of users who log in here; may be repeated
@@ -90,18 +91,29 @@ fn run(call: &Call) -> ExitCode {
         Ok(arguments) => arguments,
         Err(code) => return code,
     };
+    let sockets = match service_manager::sockets(&serve::services()) {
+        Ok(sockets) => sockets,
+        Err(error) => return exit::fatal("qmail", &error, exit::PERMANENT),
+    };
+    let mut smtp = arguments.smtp;
+    if smtp.is_empty() && sockets.is_empty() {
+        smtp.push(SMTP);
+    }
     let options = partition::Options {
         home: Home::choose(arguments.home, None),
         ports: [
-            (Port::Smtp(Door::Mx), arguments.smtp),
-            (Port::Smtp(Door::Submission), arguments.submission),
-            (Port::Smtp(Door::Submissions), arguments.smtps),
-            (Port::Pop3(Pop3Door::Pop3), arguments.pop3),
-            (Port::Pop3(Pop3Door::Pop3s), arguments.pop3s),
+            ("smtp", smtp),
+            ("submission", arguments.submission),
+            ("smtps", arguments.smtps),
+            ("pop3", arguments.pop3),
+            ("pop3s", arguments.pop3s),
         ]
         .into_iter()
-        .flat_map(|(port, addresses)| addresses.into_iter().map(move |address| (port, address)))
+        .flat_map(|(service, addresses)| {
+            addresses.into_iter().map(move |address| (service, address))
+        })
         .collect(),
+        sockets,
         default_delivery: arguments.default_delivery,
         log_to_stdout: arguments.log_to_stdout,
     };

@@ -36,7 +36,7 @@ use crate::serve::MAILDIR;
 use crate::{exit, inherited, stdio};
 
 /// Descriptors beside standard input, which has the requests: where reports go, the lookup party, the socket for maildrops.
-const MORE: std::ops::RangeInclusive<i32> = 3..=5;
+const MORE: [i32; 3] = [3, 4, 5];
 
 /// A process that delivers for a user ends when it had nothing to do for so long.
 const IDLE_MAX: Duration = Duration::from_secs(10);
@@ -59,16 +59,16 @@ pub(super) const MAILDROP: &str = "maildrop";
 /// The argument is the instructions of users who have none.
 pub(super) fn run(home: &Home, arguments: &[OsString]) -> ExitCode {
     let default_delivery = arguments.first().cloned().unwrap_or_default();
-    let launched = stdio::run(launch(home, default_delivery));
-    match launched.and_then(|launched| launched) {
+    let launched = inherited::take_beyond_standard(&MORE)
+        .and_then(|more| stdio::run(launch(home, default_delivery, more))?);
+    match launched {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => exit::fatal("launcher", &error, exit::TEMPORARY),
     }
 }
 
-async fn launch(home: &Home, default_delivery: OsString) -> io::Result<()> {
+async fn launch(home: &Home, default_delivery: OsString, more: Vec<OwnedFd>) -> io::Result<()> {
     let requests = Channel::new(io::stdin().as_fd().try_clone_to_owned()?)?;
-    let more = inherited::take_more(MORE)?;
     let [reports, lookup, maildrops] =
         <[OwnedFd; 3]>::try_from(more).map_err(|_| io::ErrorKind::NotFound)?;
     let (reports, lookup) = (Channel::new(reports)?, Arc::new(Channel::new(lookup)?));

@@ -63,39 +63,18 @@ pub(crate) use party::{Party, run as run_party};
 pub(crate) use supervisor::run;
 
 use crate::home::Home;
-use crate::serve::{Door, Pop3Door};
+use crate::service_manager::Socket;
 
 /// What `qmail start` is asked for.
 #[derive(Debug)]
 pub(crate) struct Options {
     pub(crate) home: Home,
-    /// Where clients come in, and what for.
-    pub(crate) ports: Vec<(Port, SocketAddr)>,
+    /// Where clients come in, and for which of the services of [`crate::serve`].
+    pub(crate) ports: Vec<(&'static str, SocketAddr)>,
+    /// Listening sockets of a service manager.
+    pub(crate) sockets: Vec<Socket>,
     /// Instructions for users who have none (dot-qmail(5)).
     pub(crate) default_delivery: String,
     /// Whether the log goes to standard output instead of files.
     pub(crate) log_to_stdout: bool,
-}
-
-/// What a port is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Port {
-    Smtp(Door),
-    Pop3(Pop3Door),
-}
-
-impl Port {
-    /// In arguments and messages.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Smtp(door) => door.name(),
-            Self::Pop3(door) => door.name(),
-        }
-    }
-
-    fn named(name: &str) -> Option<Self> {
-        let smtp = Door::ALL.into_iter().map(Self::Smtp);
-        let pop3 = Pop3Door::ALL.into_iter().map(Self::Pop3);
-        smtp.chain(pop3).find(|port| port.name() == name)
-    }
 }

@@ -13,9 +13,10 @@ use super::maildrop_client::Login;
 use super::party::lock_down;
 use super::password_client::PasswordsParty;
 use super::plumbing::FIRST_LISTENER;
-use super::{Port, key_client, sockets};
+use super::{key_client, sockets};
 use crate::home::Home;
-use crate::serve::{self, Door, Elsewhere, ElsewhereLogins, LogFormat, Pop3Door};
+use crate::serve::{self, Elsewhere, ElsewhereLogins, LogFormat};
+use crate::service_manager::Socket;
 use crate::{exit, inherited};
 
 pub(super) fn run(home: &Home, arguments: &[OsString]) -> ExitCode {
@@ -38,14 +39,13 @@ pub(super) fn run(home: &Home, arguments: &[OsString]) -> ExitCode {
     };
     let options = serve::Options {
         home: home.clone(),
-        inherited_smtp: ports.smtp,
-        inherited_pop3: ports.pop3,
         smtp: Vec::new(),
         submission: Vec::new(),
         submissions: Vec::new(),
         lmtp: Vec::new(),
         pop3: Vec::new(),
         pop3s: Vec::new(),
+        sockets: ports,
         deliver: false,
         mailboxes: Vec::new(),
         any_password: false,
@@ -60,24 +60,16 @@ pub(super) fn run(home: &Home, arguments: &[OsString]) -> ExitCode {
     }
 }
 
-/// Open ports, each with what it is for.
-#[derive(Default)]
-struct Ports {
-    smtp: Vec<(Door, TcpListener)>,
-    pop3: Vec<(Pop3Door, TcpListener)>,
-}
-
 /// What the supervisor opened, from [`FIRST_LISTENER`] on: each argument says what one is for.
-fn listeners(arguments: &[OsString]) -> Result<Ports, String> {
-    let mut ports = Ports::default();
-    for (descriptor, name) in (FIRST_LISTENER..).zip(arguments) {
+fn listeners(arguments: &[OsString]) -> Result<Vec<Socket>, String> {
+    let services = serve::services();
+    let socket = |(descriptor, name): (i32, &OsString)| {
+        let service = services.iter().find(|&service| name == service);
         let file: File = inherited::copy(descriptor).map_err(|error| error.to_string())?;
-        let listener = TcpListener::from(OwnedFd::from(file));
-        match name.to_str().and_then(Port::named) {
-            Some(Port::Smtp(door)) => ports.smtp.push((door, listener)),
-            Some(Port::Pop3(door)) => ports.pop3.push((door, listener)),
-            None => return Err("a port is for nothing that is known".to_owned()),
-        }
-    }
-    Ok(ports)
+        Ok(Socket {
+            service: service.ok_or("a port is for nothing that is known")?,
+            listener: TcpListener::from(OwnedFd::from(file)),
+        })
+    };
+    (FIRST_LISTENER..).zip(arguments).map(socket).collect()
 }

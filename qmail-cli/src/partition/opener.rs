@@ -21,7 +21,7 @@ use crate::home::Home;
 use crate::{exit, inherited};
 
 /// Descriptors: requests for the launcher are standard input, these follow from 3 on.
-const MORE: std::ops::RangeInclusive<i32> = 3..=5;
+const MORE: [i32; 3] = [3, 4, 5];
 
 pub(super) fn run(home: &Home) -> ExitCode {
     match serve(home) {
@@ -33,7 +33,7 @@ pub(super) fn run(home: &Home) -> ExitCode {
 fn serve(home: &Home) -> Result<(), String> {
     let words = |error: io::Error| error.to_string();
     let to_launcher = io::stdin().as_fd().try_clone_to_owned().map_err(words)?;
-    let more = inherited::take_more(MORE).map_err(words)?;
+    let more = inherited::take_beyond_standard(&MORE).map_err(words)?;
     let [launcher, to_remote, remote] =
         <[OwnedFd; 3]>::try_from(more).map_err(|_| "a descriptor is missing")?;
     lock_down(Party::Opener, home).map_err(|error| error.to_string())?;

@@ -23,7 +23,7 @@ use crate::serve::remote_delivery;
 use crate::{exit, inherited, stdio};
 
 /// The descriptor beside standard input, which has the requests: where reports go.
-const MORE: std::ops::RangeInclusive<i32> = 3..=3;
+const MORE: [i32; 1] = [3];
 
 pub(super) fn run(home: &Home) -> ExitCode {
     match deliver_all(home) {
@@ -34,7 +34,7 @@ pub(super) fn run(home: &Home) -> ExitCode {
 
 fn deliver_all(home: &Home) -> Result<(), String> {
     let controls = RemoteControls::read(home).map_err(|error| error.to_string())?;
-    let reports = inherited::take_more(MORE).map_err(|error| error.to_string())?;
+    let reports = inherited::take_beyond_standard(&MORE).map_err(|error| error.to_string())?;
     // The resolver wants to know that there is a runtime; this one ends before there are threads.
     let delivery = stdio::run(async { remote_delivery(&controls) });
     let delivery = delivery

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt as _, lchown};
 use std::path::{Path, PathBuf};
@@ -17,9 +17,10 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::plumbing::{Plan, PlanError, delivery};
 use super::sockets::Sockets;
-use super::{Options, Party, Port};
+use super::{Options, Party};
 use crate::home::{Home, PASSWORDS};
 use crate::privilege::{Account, AccountError};
+use crate::service_manager::{self, Socket};
 
 /// A party that dies is started again after this; twice as long each time, up to [`PAUSE_MAX`], unless it lived for a minute.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -83,7 +84,13 @@ pub(crate) fn run(options: &Options) -> Result<(), StartError> {
         // Before there is anything by which others can tell that this process runs.
         let signals = Signals::new()?;
         prepare(&options.home)?;
-        let ports = listen(&options.ports)?;
+        let mut ports = listen(&options.ports)?;
+        for Socket { service, listener } in &options.sockets {
+            ports.push(Socket {
+                service,
+                listener: listener.try_clone()?,
+            });
+        }
         let sockets = Sockets::make(&options.home)?;
         watch(options, signals, &ports, &sockets).await
     })
@@ -122,14 +129,11 @@ pub(super) fn give(path: &Path, account: Account) -> io::Result<()> {
     }
 }
 
-/// An open port, and what it is for.
-type Open = (Port, TcpListener);
-
-fn listen(ports: &[(Port, SocketAddr)]) -> Result<Vec<Open>, StartError> {
-    let listen = |&(port, address): &(Port, SocketAddr)| {
+fn listen(ports: &[(&'static str, SocketAddr)]) -> Result<Vec<Socket>, StartError> {
+    let listen = |&(service, address): &(&'static str, SocketAddr)| {
         let listener = crate::serve::listener(address);
-        let listener = listener.map_err(|source| StartError::Listen { address, source });
-        Ok((port, listener?))
+        let listener = listener.map_err(|source| StartError::Listen { address, source })?;
+        Ok(Socket { service, listener })
     };
     ports.iter().map(listen).collect()
 }
@@ -208,7 +212,7 @@ const KINDS: [Kind; 6] = [
 
 struct Starter<'a> {
     options: &'a Options,
-    ports: &'a [Open],
+    ports: &'a [Socket],
     sockets: &'a Sockets,
     /// Both ends of the pipe to the log party: held here, so that lines wait while it is started again.
     log: Option<(OwnedFd, OwnedFd)>,
@@ -278,8 +282,8 @@ impl Starter<'_> {
             Kind::Network => {
                 let mut plan = Plan::new(Party::Network);
                 plan.stdout = self.log()?;
-                for (port, listener) in self.ports {
-                    plan.arguments.push(port.name().into());
+                for Socket { service, listener } in self.ports {
+                    plan.arguments.push(service.into());
                     plan.more.push(listener.try_clone()?.into());
                 }
                 vec![plan]
@@ -342,7 +346,7 @@ impl Signals {
 async fn watch(
     options: &Options,
     mut signals: Signals,
-    ports: &[Open],
+    ports: &[Socket],
     sockets: &Sockets,
 ) -> Result<(), StartError> {
     let log = match options.log_to_stdout {
@@ -363,21 +367,24 @@ async fn watch(
     for kind in KINDS {
         groups.push((kind, starter.start(kind, PAUSE)?));
     }
-    for (port, listener) in ports {
+    let mut addresses = Vec::new();
+    for Socket { service, listener } in ports {
         let address = listener.local_addr()?;
-        crate::exit::print(&format!(
-            "qmail: listening on {address} for {}\n",
-            port.name()
-        ));
+        crate::exit::print(&format!("qmail: listening on {address} for {service}\n"));
+        addresses.push(format!("{service} {address}"));
     }
+    let status = format!("listening: {}", addresses.join(", "));
+    let telling = tokio::spawn(tell_service_manager(status.clone()));
     loop {
         match signals.next_event(&mut groups).await {
             Event::End => break,
             Event::HangUp => {
                 ready(begun).await;
+                service_manager::reloading();
                 for (kind, group) in &mut groups {
                     hang_up(*kind, group);
                 }
+                service_manager::ready(&status);
             }
             Event::Alarm => {
                 ready(begun).await;
@@ -401,8 +408,20 @@ async fn watch(
             }
         }
     }
+    telling.abort();
+    service_manager::stopping();
     stop(&mut groups).await;
     Ok(())
+}
+
+/// Says that all parties have started once none of them could end for it any more, and then that this process lives.
+async fn tell_service_manager(status: String) {
+    sleep(STARTING).await;
+    service_manager::ready(&status);
+    while let Some(pulse) = service_manager::pulse() {
+        sleep(pulse).await;
+        service_manager::alive();
+    }
 }
 
 /// A signal that comes before a process waits for it would end that.
