@@ -32,8 +32,8 @@ pub(super) fn run(home: &Home) -> ExitCode {
 
 fn serve(home: &Home) -> Result<(), String> {
     let words = |error: io::Error| error.to_string();
-    let to_launcher = io::stdin().as_fd().try_clone_to_owned().map_err(words)?;
     let more = inherited::take_beyond_standard(&MORE).map_err(words)?;
+    let to_launcher = io::stdin().as_fd().try_clone_to_owned().map_err(words)?;
     let [launcher, to_remote, remote] =
         <[OwnedFd; 3]>::try_from(more).map_err(|_| "a descriptor is missing")?;
     lock_down(Party::Opener, home).map_err(|error| error.to_string())?;
