@@ -305,7 +305,11 @@ def orders_reach_the_manager(system):
     system.send("joe@here.test", text="Subject: held\r\n\r\nbody\r\n")
     wait_for("it to be routed", lambda: [path for path in (system.home / "queue" / "local").rglob("*") if path.is_file()])
     number = str(json.loads(system.run("queue", "list", "--json", "--home", system.home).splitlines()[0])["message"])
-    system.run("queue", "hold", "--home", system.home, number)
+
+    def held():
+        # It may be on its way into the schedule yet.
+        return subprocess.run([QMAIL, "queue", "hold", "--home", system.home, number], stdout=subprocess.DEVNULL, timeout=60).returncode == 0
+    wait_for("the message to be held", held)
     assert system.run("queue", "count", "--home", system.home) == "1\n"
     system.run("queue", "delete", "--home", system.home, number)
     system.drained()

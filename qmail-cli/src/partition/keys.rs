@@ -314,7 +314,7 @@ mod tests {
         let (one, other) = (made("one.test"), made("other.test"));
         let chain = one.cert.pem();
         for (key, told) in [
-            ("", "PEM"),
+            ("", "put the chain of certificates"),
             (&*other.signing_key.serialize_pem(), "consistent"),
         ] {
             let error = Identity::new(chain.as_bytes(), key.as_bytes())
