@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 pub mod conformance;
+pub mod dns;
+pub mod host;
 pub mod hostile;
 pub mod local;
 pub mod manager;
