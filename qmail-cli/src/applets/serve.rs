@@ -25,7 +25,7 @@ The log goes to standard output, in the lines of qmail-send.
 
 Signals: TERM and INT end it (a second one at once); ALRM tries all deferred mail now; HUP reads the control files again: locals,
 percenthack, virtualdomains, envnoathost, smtproutes, rcpthosts, morercpthosts.cdb, badmailfrom, databytes, relayclients,
-smtpgreeting, timeoutsmtpd, timeoutpop3d, queuelifetime, servercert.pem and all of qmail-control(5) about how SMTP clients
+smtpgreeting, timeoutsmtpd, timeoutpop3d, queuelifetime, servercert.pem and all of qmail-control(5) about how clients
 come in, and all that begin with concurrency. What is in users/ counts at once.
 Everything else needs a restart.
 
@@ -58,6 +58,14 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "ADDR:PORT")]
     lmtp: Vec<SocketAddr>,
 
+    /// Take mail by QMTP here; may be repeated
+    #[arg(long, value_name = "ADDR:PORT")]
+    qmtp: Vec<SocketAddr>,
+
+    /// Take mail by QMQP here, of clients that may relay (control/relayclients, control/smtprules); may be repeated
+    #[arg(long, value_name = "ADDR:PORT")]
+    qmqp: Vec<SocketAddr>,
+
     /// Give mail out by POP3 here; may be repeated; `none` for nowhere
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:2110")]
     pop3: Vec<Listener>,
@@ -83,6 +91,10 @@ pub(crate) struct Arguments {
     /// [default: where it is; a new home has a journal]
     #[arg(long, value_enum)]
     spool: Option<SpoolOption>,
+
+    /// Ask this name server; may be repeated [default: those of /etc/resolv.conf]
+    #[arg(long, value_name = "ADDR:PORT")]
+    resolver: Vec<SocketAddr>,
 
     /// Form of the log: lines of qmail-send, or one JSON object a line
     #[arg(long, value_enum, default_value_t = LogOption::Classic)]
@@ -153,6 +165,8 @@ fn lower(arguments: Arguments) -> Result<serve::Options, &'static str> {
         &arguments.submission,
         &arguments.smtps,
         &arguments.lmtp,
+        &arguments.qmtp,
+        &arguments.qmqp,
         &pop3,
         &arguments.pop3s,
     ];
@@ -172,6 +186,8 @@ fn lower(arguments: Arguments) -> Result<serve::Options, &'static str> {
         submission: arguments.submission,
         submissions: arguments.smtps,
         lmtp: arguments.lmtp,
+        qmtp: arguments.qmtp,
+        qmqp: arguments.qmqp,
         pop3,
         pop3s: arguments.pop3s,
         deliver: !arguments.no_deliver,
@@ -186,6 +202,7 @@ fn lower(arguments: Arguments) -> Result<serve::Options, &'static str> {
             LogOption::Classic => LogFormat::Classic,
             LogOption::Json => LogFormat::Json,
         },
+        name_servers: arguments.resolver,
     })
 }
 

@@ -6,9 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use qmail_core::{Origin, Submit};
-use qmail_deliver::{
-    AssignedUsers, FirstOf, FixedUsers, HickoryResolver, Resolver, User, UserDirectory,
-};
+use qmail_deliver::{AssignedUsers, FirstOf, FixedUsers, Resolver, User, UserDirectory};
+use qmail_smtp::qmtp::Protocol;
 use rand::TryRng as _;
 use rand::rngs::SysRng;
 use tokio::net::{TcpListener, TcpStream};
@@ -18,12 +17,11 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::accounts::{Accounts, Passwords};
-use super::entrance::full_words;
 use super::gate::{Full, Gate, Limits, Pass};
 use super::mailer::Mailer;
 use super::settings::{Seed, Settings};
 use super::smtp::Door;
-use super::{Options, StartError, listen, pop3, smtp, submission};
+use super::{Options, StartError, listen, packages, pop3, smtp, submission};
 use crate::home::{Controls, Home};
 use crate::passwords::PasswordFile;
 use crate::report::Reporter;
@@ -55,6 +53,7 @@ pub(super) struct System {
     mailer: Mailer,
     smtp: Service<Door>,
     pop3: Service<pop3::Door>,
+    packages: Service<Protocol>,
     /// Takes mail from programs of this host.
     local: Option<JoinHandle<()>>,
     /// Becomes true when sessions are to end.
@@ -113,6 +112,15 @@ impl System {
             let listener = TcpListener::from_std(listener.try_clone()?)?;
             smtp_listeners.push((Door::Mx, listener));
         }
+        let mut packages_listeners = Vec::new();
+        for protocol in packages::PROTOCOLS {
+            let addresses = match protocol {
+                Protocol::Qmtp => &options.qmtp,
+                Protocol::Qmqp => &options.qmqp,
+            };
+            let listeners = bind_all(packages::name(protocol), addresses)?;
+            packages_listeners.extend(listeners.into_iter().map(|listener| (protocol, listener)));
+        }
         let mut pop3_listeners = Vec::new();
         for door in pop3::Door::ALL {
             let addresses = match door {
@@ -130,11 +138,14 @@ impl System {
         let users = users(options);
         let (stop, stopped) = watch::channel(false);
         let (smtp_max, pop3_max) = session_limits(&controls, room, &reporter);
-        let smtp_gate = Gate::new(smtp_limits(&controls, smtp_max));
-        let pop3_gate = Gate::new(pop3_limits(&controls, pop3_max));
-        let resolver = resolver();
-        if resolver.is_none() && !controls.entrance.lists.is_empty() {
-            reporter.warning(&"control/dnsbl: no list can be asked; mend /etc/resolv.conf");
+        let smtp_gate = Arc::new(Gate::new(smtp_limits(&controls, smtp_max)));
+        let pop3_gate = Arc::new(Gate::new(pop3_limits(&controls, pop3_max)));
+        let resolver = options.resolver().ok();
+        let resolver = resolver.map(|resolver| Arc::new(resolver) as Arc<dyn Resolver>);
+        if resolver.is_none() && controls.entrance.wants_resolver() {
+            reporter.warning(
+                &"control/dnsbl, control/smtprules: no list and no name can be asked for; mend /etc/resolv.conf",
+            );
         }
         let mailer = Mailer::start(options, &controls, Arc::clone(&users), &reporter).await?;
         let settings = Arc::new(Settings::new(Seed {
@@ -167,10 +178,24 @@ impl System {
             reporter: reporter.clone(),
             stop: stopped,
         };
-        let smtp = Service::start(smtp_listeners, smtp_gate, &shared, full_words, {
+        // All mail that comes in shares one limit.
+        let packages_gate = Arc::clone(&smtp_gate);
+        let smtp = Service::start(smtp_listeners, smtp_gate, &shared, smtp::full_words, {
             let (shared, accounts) = (shared.clone(), Arc::clone(&accounts));
             move |door, stream, peer, pass| shared.smtp_session(&accounts, door, stream, peer, pass)
         })?;
+        let packages = Service::start(
+            packages_listeners,
+            packages_gate,
+            &shared,
+            packages::full_words,
+            {
+                let shared = shared.clone();
+                move |protocol, stream, peer, pass| {
+                    shared.packages_session(protocol, stream, peer, pass)
+                }
+            },
+        )?;
         let pop3 = Service::start(pop3_listeners, pop3_gate, &shared, POP3_FULL, {
             let shared = shared.clone();
             move |door, stream, peer, pass| shared.pop3_session(&accounts, door, stream, peer, pass)
@@ -181,6 +206,10 @@ impl System {
             .flatten();
         for (door, address) in &smtp.addresses {
             reporter.notice("listening", &format_args!("{} {address}", door.name()));
+        }
+        for &(protocol, address) in &packages.addresses {
+            let name = packages::name(protocol);
+            reporter.notice("listening", &format_args!("{name} {address}"));
         }
         for (door, address) in &pop3.addresses {
             reporter.notice("listening", &format_args!("{} {address}", door.name()));
@@ -195,6 +224,7 @@ impl System {
             mailer,
             smtp,
             pop3,
+            packages,
             local,
             stop,
             signals,
@@ -235,6 +265,7 @@ impl System {
             mut signals,
             smtp,
             pop3,
+            packages,
             local,
             stop,
             mailer,
@@ -242,6 +273,7 @@ impl System {
         } = self;
         let end = async {
             smtp.close();
+            packages.close();
             pop3.close();
             local.inspect(JoinHandle::abort);
             let _ = stop.send(true);
@@ -327,10 +359,21 @@ impl Shared {
         peer: SocketAddr,
         pass: Pass,
     ) {
-        let rules = self.settings.smtp();
+        let rules = self.settings.rules();
         let accounts = Arc::clone(accounts);
         let stop = self.stop.clone();
         tokio::spawn(smtp::serve(rules, accounts, door, stream, peer, pass, stop));
+    }
+
+    fn packages_session(
+        &self,
+        protocol: Protocol,
+        stream: TcpStream,
+        peer: SocketAddr,
+        pass: Pass,
+    ) {
+        let (rules, stop) = (self.settings.rules(), self.stop.clone());
+        tokio::spawn(packages::serve(rules, protocol, stream, peer, pass, stop));
     }
 
     fn pop3_session(
@@ -355,18 +398,17 @@ impl<K: Copy + Send + Sync + 'static> Service<K> {
     /// Starts accepting on each of these.
     fn start(
         listeners: impl IntoIterator<Item = (K, TcpListener)>,
-        gate: Gate,
+        gate: Arc<Gate>,
         shared: &Shared,
         full: fn(Full) -> &'static [u8],
         session: impl Fn(K, TcpStream, SocketAddr, Pass) + Clone + Send + Sync + 'static,
     ) -> io::Result<Self> {
-        let gate = Arc::new(gate);
         let (mut addresses, mut listening) = (Vec::new(), Vec::new());
         for (kind, listener) in listeners {
             addresses.push((kind, listener.local_addr()?));
             let settings = Arc::clone(&shared.settings);
             let trusted = move |peer: SocketAddr| {
-                let rules = settings.smtp();
+                let rules = settings.rules();
                 peer.ip().to_canonical().is_loopback()
                     || rules.policy.may_relay(peer.ip())
                     || rules.entrance.controls.proxies.contains(peer.ip())
@@ -438,12 +480,6 @@ fn pop3_limits(controls: &Controls, all_max: usize) -> Limits {
         per_address_max: controls.pop3.sessions_per_address_max,
         per_minute_max: None,
     }
-}
-
-/// What asks DNS lists.
-fn resolver() -> Option<Arc<dyn Resolver>> {
-    let resolver = HickoryResolver::system().ok()?;
-    Some(Arc::new(resolver))
 }
 
 /// Who gets mail: the mailboxes of the options, then users/assign or users/cdb of the home.
