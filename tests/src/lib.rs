@@ -5,6 +5,7 @@ pub mod conformance;
 pub mod dns;
 pub mod host;
 pub mod hostile;
+pub mod hosts;
 pub mod local;
 pub mod manager;
 pub mod recipes;

@@ -1,5 +1,6 @@
 //! `qmail serve`: a mail system in one process.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -24,11 +25,10 @@ The first start makes the home: control files, a queue, one user whose password 
 
 The log goes to standard output, in the lines of qmail-send.
 
-Signals: TERM and INT end it (a second one at once); ALRM tries all deferred mail now; HUP reads the control files again: locals,
-percenthack, virtualdomains, envnoathost, smtproutes, rcpthosts, morercpthosts.cdb, badmailfrom, databytes, relayclients,
-smtpgreeting, timeoutsmtpd, timeoutpop3d, queuelifetime, servercert.pem and all of qmail-control(5) about how clients
-come in, and all that begin with concurrency. What is in users/ counts at once.
-Everything else needs a restart.
+Signals: TERM and INT end it (a second one at once); ALRM tries all deferred mail now; HUP reads these control files again: \
+locals, percenthack, virtualdomains, envnoathost, smtproutes, rcpthosts, morercpthosts.cdb, badmailfrom, databytes, \
+relayclients, smtpgreeting, timeoutsmtpd, timeoutpop3d, queuelifetime, servercert.pem, all that begin with concurrency, and \
+all of qmail-control(5) about how clients come in. What is in users/ counts at once. Everything else needs a restart.
 
 Examples:
   qmail serve
@@ -192,6 +192,14 @@ fn lower(arguments: Arguments, sockets: Vec<Socket>) -> Result<serve::Options, &
             "--any-password would open every mailbox, and relaying, to the network; listen on loopback addresses only, such as 127.0.0.1:2110",
         );
     }
+    let mut users = HashSet::new();
+    if !arguments
+        .mailbox
+        .iter()
+        .all(|mailbox| users.insert(&mailbox.user))
+    {
+        return Err("--mailbox names one user twice; a user has one Maildir");
+    }
     Ok(serve::Options {
         queue_elsewhere: false,
         home: Home::choose(arguments.home, Some("qmail-home")),
@@ -331,5 +339,6 @@ mod tests {
         for bad in ["ann", "=/m", "ann=", "a@b=/m", "a b=/m", "a:b=/m"] {
             assert!(parse(&["--mailbox", bad]).is_err(), "{bad}");
         }
+        assert!(parse(&["--mailbox", "ann=/m", "--mailbox", "Ann=/n"]).is_err());
     }
 }

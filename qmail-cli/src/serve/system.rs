@@ -21,6 +21,7 @@ use super::gate::{Full, Gate, Limits, Pass};
 use super::mailer::Mailer;
 use super::settings::{Seed, Settings};
 use super::smtp::Door;
+use super::start::check_users;
 use super::{Options, StartError, listen, packages, pop3, smtp, submission};
 use crate::home::{Controls, Home};
 use crate::passwords::PasswordFile;
@@ -330,10 +331,11 @@ impl System {
 
     async fn read_controls(&mut self) {
         let home = self.home.clone();
-        let read = tokio::task::spawn_blocking(move || Controls::read(&home)).await;
-        let controls = match read.map_err(io::Error::other) {
-            Ok(Ok(controls)) => controls,
-            Ok(Err(error)) => {
+        let read = move || (Controls::read(&home), check_users(&home));
+        let read = tokio::task::spawn_blocking(read).await;
+        let (controls, users) = match read.map_err(io::Error::other) {
+            Ok((Ok(controls), users)) => (controls, users),
+            Ok((Err(error), _)) => {
                 self.reporter.alert(&format_args!("{KEEPING}: {error}"));
                 return;
             }
@@ -342,6 +344,9 @@ impl System {
                 return;
             }
         };
+        if let Err(error) = users {
+            self.reporter.warning(&error);
+        }
         for warning in &controls.warnings {
             self.reporter.warning(warning);
         }
