@@ -3,11 +3,11 @@
 
 pub mod conformance;
 pub mod dns;
-pub mod host;
 pub mod hostile;
 pub mod hosts;
 pub mod local;
 pub mod manager;
+pub mod receiver;
 pub mod recipes;
 pub mod server;
 pub mod submission;

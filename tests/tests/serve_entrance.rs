@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use qmail_core::sasl;
-use qmail_tests::host::{delivered, proxied, queued, send};
+use qmail_tests::receiver::{delivered, proxied, queued, send};
 use qmail_tests::server::{Client, Server};
 use qmail_tests::tls::Identity;
 use rustix::process::Signal;
@@ -13,7 +13,7 @@ use rustix::process::Signal;
 const PROGRAM: &str = env!("CARGO_BIN_EXE_qmail-under-test");
 
 fn host(home: &Path, files: &[(&str, &str)], arguments: &[&str]) -> Server {
-    qmail_tests::host::start(PROGRAM, home, files, arguments)
+    qmail_tests::receiver::start(PROGRAM, home, files, arguments)
 }
 
 fn plain(name: &str, secret: &str) -> String {

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use qmail_smtp::qmtp::{Answer, Answers, qmqp_frame, qmtp_frame};
-use qmail_tests::host::{delivered, proxy_header, queued};
+use qmail_tests::receiver::{delivered, proxy_header, queued};
 use qmail_tests::server::{PATIENCE, Server};
 use rustix::process::Signal;
 
@@ -18,7 +18,7 @@ const TEXT: &[u8] = b"Subject: x\n\n.\nx\n";
 
 fn host(home: &Path, files: &[(&str, &str)]) -> Server {
     let arguments = ["--qmtp", "127.0.0.1:0", "--qmqp", "127.0.0.1:0"];
-    qmail_tests::host::start(PROGRAM, home, files, &arguments)
+    qmail_tests::receiver::start(PROGRAM, home, files, &arguments)
 }
 
 fn qmtp(text: &[u8], sender: &str, recipients: &[&str]) -> Vec<u8> {
@@ -276,7 +276,7 @@ fn packages_share_the_limits_of_smtp() {
     let home = tempfile::tempdir().unwrap();
     let files = [("proxyclients", "127.0.0.1\n"), ("concurrencyperip", "1\n")];
     let server = host(home.path(), &files);
-    let mut first = qmail_tests::host::proxied(&server, 1);
+    let mut first = qmail_tests::receiver::proxied(&server, 1);
     assert!(first.reply().starts_with("220 "));
     let mut second = Client::proxied(server.listener("qmtp"), 1);
     second.expect("Ztoo many connections from your address, try again later (#4.7.0)");

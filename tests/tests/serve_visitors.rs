@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Instant;
 
 use qmail_tests::dns::NameServer;
-use qmail_tests::host::{proxied, queued, send};
+use qmail_tests::receiver::{proxied, queued, send};
 use qmail_tests::server::{Client, PATIENCE, Server};
 use serde_json::{Value, json};
 
@@ -17,7 +17,7 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_qmail-under-test");
 /// A host whose clients come through a proxy.
 fn host(home: &Path, files: &[(&str, &str)], arguments: &[&str]) -> Server {
     let files = [&[("proxyclients", "127.0.0.1\n")], files].concat();
-    qmail_tests::host::start(PROGRAM, home, &files, arguments)
+    qmail_tests::receiver::start(PROGRAM, home, &files, arguments)
 }
 
 /// The same, with a name server that knows this.
