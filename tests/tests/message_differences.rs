@@ -372,7 +372,7 @@ fn difference_13_the_year_2038_is_no_end() {
     insta::assert_snapshot!(ran.stdout, @r"
     2106-02-07 06:28:16 +0000
     2106-02-07 06:28:16 +0000
-    Sun Feb 07 06:28:16 2106
+    Sun Feb  7 06:28:16 2106
     ");
 }
 
