@@ -196,7 +196,7 @@ impl System {
             {
                 let shared = shared.clone();
                 move |protocol, stream, peer, pass| {
-                    shared.packages_session(protocol, stream, peer, pass)
+                    shared.packages_session(protocol, stream, peer, pass);
                 }
             },
         )?;
