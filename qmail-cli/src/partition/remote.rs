@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use qmail_core::{Address, Delivery as _, Job, Outcome, ReversePath};
-use qmail_deliver::{FileContent, RemoteDelivery};
+use qmail_deliver::{FileContent, HickoryResolver, RemoteDelivery};
 use qmail_queue::helpers::spawn::Refusal;
 
 use super::Party;
@@ -36,10 +36,11 @@ fn deliver_all(home: &Home) -> Result<(), String> {
     let controls = RemoteControls::read(home).map_err(|error| error.to_string())?;
     let reports = inherited::take_beyond_standard(&MORE).map_err(|error| error.to_string())?;
     // The resolver wants to know that there is a runtime; this one ends before there are threads.
-    let delivery = stdio::run(async { remote_delivery(&controls) });
-    let delivery = delivery
-        .map_err(|error| error.to_string())?
-        .map_err(|error| error.to_string())?;
+    let delivery = stdio::run(async {
+        let resolver = HickoryResolver::system().map_err(|error| error.to_string())?;
+        remote_delivery(&controls, resolver).map_err(|error| error.to_string())
+    });
+    let delivery = delivery.map_err(|error| error.to_string())??;
     // Who has to be verified and cannot be is told then.
     let _ = delivery.read_trusted();
     lock_down(Party::Remote, home).map_err(|error| error.to_string())?;

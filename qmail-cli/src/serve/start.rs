@@ -97,7 +97,7 @@ pub(crate) enum StartError {
         source: qmail_smtp::client::UnsendableError,
     },
     #[error("cannot ask the domain name system: {0}; mend /etc/resolv.conf")]
-    Resolver(qmail_deliver::ResolverError),
+    Resolver(#[from] qmail_deliver::ResolverError),
     #[error("cannot start: {0}; has the system run out of something?")]
     System(#[from] io::Error),
     #[error("the queue has stopped working: {0}")]
