@@ -175,7 +175,7 @@ impl System {
                 (false, None) => Passwords::File(passwords),
             },
             decoys,
-        ));
+        )?);
 
         let shared = Shared {
             settings: Arc::clone(&settings),
