@@ -19,7 +19,7 @@ use crate::home::{
 };
 use crate::passwords::{self, PasswordFile};
 use crate::report::Reporter;
-use crate::{exit, inherited, log};
+use crate::{exit, log};
 
 /// Descriptors that are kept for the log, the queue, deliveries and lookups.
 const DESCRIPTORS_RESERVED: usize = 100;
@@ -99,7 +99,6 @@ pub(crate) enum StartError {
 ///
 /// The system could not start; or, later, its queue died.
 pub(crate) fn run(options: &Options) -> Result<(), StartError> {
-    inherited::close_others();
     let room = raise_descriptor_limit();
     let announce = Announcer(options.log_format);
     let home = &options.home;
