@@ -10,6 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use qmail_queue::split::{SendMutex, layout};
 use qmail_queue::{Change, ChangeError, Changed, Form, Workers};
 use rustix::process::geteuid;
+use serde_json::json;
 
 use crate::home::Home;
 use crate::privilege::Account;
@@ -24,44 +25,52 @@ const TOLD_EVERY: u64 = 10_000;
 const NAME: &str = "qmail queue";
 
 /// Converts the queue of a home. What is no message is refused, or left behind.
-pub(crate) fn run(home: &Home, to: Form, despite_damage: bool) -> ExitCode {
+pub(crate) fn run(home: &Home, to: Form, despite_damage: bool, json: bool) -> ExitCode {
+    let form = to.name();
     match convert(home, to, despite_damage) {
         Ok(changed) => {
-            for damage in &changed.damages {
-                let path = damage.path.display();
-                exit::warn(
-                    NAME,
-                    &format_args!("{path} was left behind: {}", damage.reason),
-                );
-            }
-            if let Some(kept) = &changed.kept {
-                let words = format_args!(
-                    "the old queue is kept whole in {}: take from it what is wanted, and remove it",
-                    kept.display()
-                );
-                exit::warn(NAME, &words);
-            }
-            let (messages, name) = (changed.messages, to.name());
+            warn_of_rest(&changed);
+            let messages = changed.messages;
             let plural = if messages == 1 { "" } else { "s" };
-            exit::print(&format!(
-                "{messages} message{plural}, now in the form `{name}`\n"
-            ));
+            exit::print(&match json {
+                true => format!("{}\n", json!({ "form": form, "messages": messages })),
+                false => format!("{messages} message{plural}, now in the form `{form}`\n"),
+            });
             ExitCode::SUCCESS
         }
         Err(ChangeError::Already { .. }) => {
-            exit::print(&format!("in the form `{}` already\n", to.name()));
+            exit::print(&match json {
+                true => format!("{}\n", json!({ "form": form })),
+                false => format!("in the form `{form}` already\n"),
+            });
             ExitCode::SUCCESS
         }
         Err(error) => {
-            let queue = home.queue();
             let words = format!(
                 "cannot convert the queue {}: {}; {}",
-                queue.display(),
+                home.queue().display(),
                 with_cause(&error),
                 remedy(&error)
             );
             exit::fatal(NAME, &words, exit::TEMPORARY)
         }
+    }
+}
+
+fn warn_of_rest(changed: &Changed) {
+    for damage in &changed.damages {
+        let path = damage.path.display();
+        exit::warn(
+            NAME,
+            &format_args!("{path} was left behind: {}", damage.reason),
+        );
+    }
+    if let Some(kept) = &changed.kept {
+        let words = format_args!(
+            "the old queue is kept whole in {}: take from it what is wanted, and remove it",
+            kept.display()
+        );
+        exit::warn(NAME, &words);
     }
 }
 

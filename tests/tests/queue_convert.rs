@@ -268,7 +268,7 @@ fn a_full_disk_is_told_and_changes_nothing() {
     let error = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(111), "{error}");
     assert!(
-        error.contains("cannot write journal/") || error.contains("cannot create"),
+        error.contains(": cannot write ") || error.contains(": cannot create "),
         "{error}"
     );
     assert!(

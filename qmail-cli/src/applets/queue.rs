@@ -68,6 +68,22 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    #[command(flatten)]
+    Ask(Question),
+    /// Convert a queue that nobody runs to the other form, with all that is known of its messages; their numbers change
+    Convert {
+        /// The form that it is to have
+        #[arg(long, value_enum)]
+        to: FormOption,
+        /// Leave behind what is no message, and keep the old queue beside the new one
+        #[arg(long)]
+        despite_damage: bool,
+    },
+}
+
+/// What a queue can be asked, or told to do.
+#[derive(Debug, Subcommand)]
+enum Question {
     /// Print the number of queued messages
     Count,
     /// List messages, the oldest first
@@ -111,15 +127,6 @@ enum Command {
         /// Tell the sender by a bounce
         #[arg(long)]
         bounce: bool,
-    },
-    /// Convert a queue that nobody runs to the other form, with all that is known of its messages; their numbers change
-    Convert {
-        /// The form that it is to have
-        #[arg(long, value_enum)]
-        to: FormOption,
-        /// Leave behind what is no message, and keep the old queue beside the new one
-        #[arg(long)]
-        despite_damage: bool,
     },
 }
 
@@ -209,11 +216,14 @@ fn run(call: &Call) -> ExitCode {
         Ok(arguments) => arguments,
         Err(code) => return code,
     };
-    let home = Home::choose(arguments.home.clone(), None);
-    if let Command::Convert { to, despite_damage } = arguments.command {
-        return queue_convert::run(&home, to.into(), despite_damage);
-    }
-    let request = match lower(&arguments) {
+    let home = Home::choose(arguments.home, None);
+    let question = match arguments.command {
+        Command::Ask(question) => question,
+        Command::Convert { to, despite_damage } => {
+            return queue_convert::run(&home, to.into(), despite_damage, arguments.json);
+        }
+    };
+    let request = match lower(&question, arguments.json) {
         Ok(request) => request,
         Err(words) => return exit::fatal("qmail queue", &words, exit::PERMANENT),
     };
@@ -232,23 +242,23 @@ fn run(call: &Call) -> ExitCode {
     }
 }
 
-fn lower(arguments: &Arguments) -> Result<Request, &'static str> {
-    let (verb, which) = match &arguments.command {
-        Command::Count => (Verb::Count, None),
-        Command::List { .. } => (Verb::List, None),
-        Command::Show { .. } => (Verb::Show, None),
-        Command::Hold { which } => (Verb::Hold, Some(which)),
-        Command::Release { which } => (Verb::Release, Some(which)),
-        Command::Retry { which } => (Verb::Retry, Some(which)),
-        Command::Reroute { which, prefix } => {
+fn lower(question: &Question, json: bool) -> Result<Request, &'static str> {
+    let (verb, which) = match question {
+        Question::Count => (Verb::Count, None),
+        Question::List { .. } => (Verb::List, None),
+        Question::Show { .. } => (Verb::Show, None),
+        Question::Hold { which } => (Verb::Hold, Some(which)),
+        Question::Release { which } => (Verb::Release, Some(which)),
+        Question::Retry { which } => (Verb::Retry, Some(which)),
+        Question::Reroute { which, prefix } => {
             let prefix = prefix.clone().unwrap_or_default();
             (Verb::Reroute(prefix.into()), Some(which))
         }
-        Command::Delete { which, bounce } => (Verb::Delete(*bounce), Some(which)),
+        Question::Delete { which, bounce } => (Verb::Delete(*bounce), Some(which)),
     };
-    let (ids, mut filter) = match (&arguments.command, which) {
-        (Command::Show { messages }, _) => (messages.as_slice(), Filter::default()),
-        (Command::List { filter }, _) => (&[][..], filter.filter()),
+    let (ids, mut filter) = match (question, which) {
+        (Question::Show { messages }, _) => (messages.as_slice(), Filter::default()),
+        (Question::List { filter }, _) => (&[][..], filter.filter()),
         (_, Some(which)) => (which.messages.as_slice(), which.filter.filter()),
         (_, None) => (&[][..], Filter::default()),
     };
@@ -269,7 +279,7 @@ fn lower(arguments: &Arguments) -> Result<Request, &'static str> {
         verb,
         ids: ids.iter().copied().map(MessageId).collect(),
         filter,
-        json: arguments.json,
+        json,
     })
 }
 

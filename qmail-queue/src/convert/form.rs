@@ -93,6 +93,14 @@ pub enum ChangeError {
     /// A message could not be copied.
     #[error(transparent)]
     Copy(#[from] ConvertError),
+    /// The copy does not hold what was copied.
+    #[error("the copy holds {copied} messages, and {messages} were copied")]
+    Incomplete {
+        /// Messages of the copy.
+        copied: u64,
+        /// Messages that it should hold.
+        messages: u64,
+    },
     /// A directory could not be made or moved.
     #[error(transparent)]
     Directory(#[from] io::Error),
@@ -185,7 +193,7 @@ impl Change {
         progress: &mut (dyn FnMut(u64, u64) + Send),
     ) -> Result<(u64, Vec<Damage>), ChangeError> {
         let mut copying = Copying::default();
-        let old = open_old(from, queue, workers)?;
+        let old = open_form(from, queue, workers)?;
         let new = make_new(self.to, &switch.new_form(), workers)?;
         let damages = copying.all(&*old, &*new, progress).await?;
         if let Some(first) = damages.first().filter(|_| !self.despite_damage) {
@@ -196,19 +204,39 @@ impl Change {
         }
         switch.close()?;
         if from == Form::Split {
-            let closed = open_old(from, &switch.old_form(), workers)?;
+            let closed = open_form(from, &switch.old_form(), workers)?;
             copying.late(&*closed, &*new).await?;
         }
-        Ok((copying.messages(), damages))
+        drop(new);
+        let messages = copying.messages();
+        verify(self.to, &switch.new_form(), messages).await?;
+        Ok((messages, damages))
     }
 }
 
-fn open_old(form: Form, queue: &Path, workers: &Workers) -> Result<Box<dyn Spool>, SpoolError> {
+fn open_form(form: Form, queue: &Path, workers: &Workers) -> Result<Box<dyn Spool>, SpoolError> {
     let workers = workers.clone();
     Ok(match form {
         Form::Journal => Box::new(JournalSpool::open(queue.join("journal"), workers)?),
         Form::Split => Box::new(SplitSpool::open(queue, workers)?),
     })
+}
+
+/// Opens the new form again, when nobody works on it any more, and counts.
+async fn verify(form: Form, queue: &Path, messages: u64) -> Result<(), ChangeError> {
+    let spool = loop {
+        match open_form(form, queue, &Workers::inline()) {
+            // A worker is just ending what nobody waits for.
+            Err(SpoolError::InUse { .. }) => std::thread::yield_now(),
+            opened => break opened?,
+        }
+    };
+    let mut copied = 0;
+    spool.scan(&mut |_| copied += 1).await?;
+    match copied == messages {
+        true => Ok(()),
+        false => Err(ChangeError::Incomplete { copied, messages }),
+    }
 }
 
 fn make_new(form: Form, queue: &Path, workers: &Workers) -> Result<Box<dyn Adopt>, ChangeError> {

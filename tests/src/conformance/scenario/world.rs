@@ -78,7 +78,8 @@ impl<'a> World<'a> {
             homes: root.join("homes"),
             root,
             environment: Vec::new(),
-            unprivileged: machine::is_root() && scenario.forwards(),
+            unprivileged: machine::is_root()
+                && (scenario.forwards() || accounts::of_the_machine("qmailq").is_some()),
             homes_before: BTreeMap::new(),
             _work: work,
         };
