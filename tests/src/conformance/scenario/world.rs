@@ -5,7 +5,6 @@ use std::ffi::OsString;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -60,8 +59,6 @@ pub(super) struct World<'a> {
     pub(super) qmail: PathBuf,
     pub(super) homes: PathBuf,
     environment: Vec<(&'static str, OsString)>,
-    /// Everything runs as an ordinary user, although the runner is root.
-    unprivileged: bool,
     /// What the homes held before anything ran.
     pub(super) homes_before: BTreeMap<Octets, Vec<u8>>,
     _work: tempfile::TempDir,
@@ -78,8 +75,6 @@ impl<'a> World<'a> {
             homes: root.join("homes"),
             root,
             environment: Vec::new(),
-            unprivileged: machine::is_root()
-                && (scenario.forwards() || accounts::of_the_machine("qmailq").is_some()),
             homes_before: BTreeMap::new(),
             _work: work,
         };
@@ -87,9 +82,6 @@ impl<'a> World<'a> {
         world.make_queue().doing("making the queue")?;
         world.make_users().doing("making the users")?;
         world.make_remote().doing("making the remote program")?;
-        if world.unprivileged {
-            tree::give(&world.root, NOBODY, NOBODY).doing("giving away the system")?;
-        }
 
         let done = world.run_program(NEWU, &[])?;
         if done.exit != 0 {
@@ -255,9 +247,6 @@ impl<'a> World<'a> {
             .env_clear()
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .current_dir("/");
-        if self.unprivileged {
-            command.uid(NOBODY).gid(NOBODY);
-        }
         Ok(command)
     }
 
