@@ -26,7 +26,7 @@ pub(crate) const PARTY: Applet = Applet {
 };
 
 const AFTER_HELP: &str = "\
-Started by root in an installed home (see `qmail install`): opens the ports, then starts each party as the user of its own, locked
+Started by root in an installed home (see `qmail install`): opens the ports, then starts each party as the user of its own, locked \
 down to what it needs. --check shows that. A party that dies is started again.
 
 Signals: TERM ends it; HUP reads the control files again; ALRM tries all deferred mail now.

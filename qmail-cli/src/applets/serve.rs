@@ -1,5 +1,6 @@
 //! `qmail serve`: a mail system in one process.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -24,11 +25,10 @@ The first start makes the home: control files, a queue, one user whose password 
 
 The log goes to standard output, in the lines of qmail-send.
 
-Signals: TERM and INT end it (a second one at once); ALRM tries all deferred mail now; HUP reads the control files again: locals,
-percenthack, virtualdomains, envnoathost, smtproutes, rcpthosts, morercpthosts.cdb, badmailfrom, databytes, relayclients,
-smtpgreeting, timeoutsmtpd, timeoutpop3d, queuelifetime, servercert.pem and all of qmail-control(5) about how SMTP clients
-come in, and all that begin with concurrency. What is in users/ counts at once.
-Everything else needs a restart.
+Signals: TERM and INT end it (a second one at once); ALRM tries all deferred mail now; HUP reads these control files again: \
+locals, percenthack, virtualdomains, envnoathost, smtproutes, rcpthosts, morercpthosts.cdb, badmailfrom, databytes, \
+relayclients, smtpgreeting, timeoutsmtpd, timeoutpop3d, queuelifetime, servercert.pem, all that begin with concurrency, and \
+all of qmail-control(5) about how clients come in. What is in users/ counts at once. Everything else needs a restart.
 
 Examples:
   qmail serve
@@ -59,6 +59,14 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "ADDR:PORT")]
     lmtp: Vec<SocketAddr>,
 
+    /// Take mail by QMTP here; may be repeated
+    #[arg(long, value_name = "ADDR:PORT")]
+    qmtp: Vec<SocketAddr>,
+
+    /// Take mail by QMQP here, of clients that may relay (control/relayclients, control/smtprules); may be repeated
+    #[arg(long, value_name = "ADDR:PORT")]
+    qmqp: Vec<SocketAddr>,
+
     /// Give mail out by POP3 here; may be repeated; `none` for nowhere [default: 127.0.0.1:2110, or the sockets of a service
     /// manager]
     #[arg(long, value_name = "ADDR:PORT")]
@@ -85,6 +93,10 @@ pub(crate) struct Arguments {
     /// [default: where it is; a new home has a journal]
     #[arg(long, value_enum)]
     spool: Option<SpoolOption>,
+
+    /// Ask this name server; may be repeated [default: those of /etc/resolv.conf]
+    #[arg(long, value_name = "ADDR:PORT")]
+    resolver: Vec<SocketAddr>,
 
     /// Form of the log: lines of qmail-send, or one JSON object a line
     #[arg(long, value_enum, default_value_t = LogOption::Classic)]
@@ -166,6 +178,8 @@ fn lower(arguments: Arguments, sockets: Vec<Socket>) -> Result<serve::Options, &
         &arguments.submission,
         &arguments.smtps,
         &arguments.lmtp,
+        &arguments.qmtp,
+        &arguments.qmqp,
         &pop3,
         &arguments.pop3s,
     ];
@@ -178,6 +192,14 @@ fn lower(arguments: Arguments, sockets: Vec<Socket>) -> Result<serve::Options, &
             "--any-password would open every mailbox, and relaying, to the network; listen on loopback addresses only, such as 127.0.0.1:2110",
         );
     }
+    let mut users = HashSet::new();
+    if !arguments
+        .mailbox
+        .iter()
+        .all(|mailbox| users.insert(&mailbox.user))
+    {
+        return Err("--mailbox names one user twice; a user has one Maildir");
+    }
     Ok(serve::Options {
         queue_elsewhere: false,
         home: Home::choose(arguments.home, Some("qmail-home")),
@@ -185,6 +207,8 @@ fn lower(arguments: Arguments, sockets: Vec<Socket>) -> Result<serve::Options, &
         submission: arguments.submission,
         submissions: arguments.smtps,
         lmtp: arguments.lmtp,
+        qmtp: arguments.qmtp,
+        qmqp: arguments.qmqp,
         pop3,
         pop3s: arguments.pop3s,
         sockets,
@@ -200,6 +224,7 @@ fn lower(arguments: Arguments, sockets: Vec<Socket>) -> Result<serve::Options, &
             LogOption::Classic => LogFormat::Classic,
             LogOption::Json => LogFormat::Json,
         },
+        name_servers: arguments.resolver,
     })
 }
 
@@ -314,5 +339,6 @@ mod tests {
         for bad in ["ann", "=/m", "ann=", "a@b=/m", "a b=/m", "a:b=/m"] {
             assert!(parse(&["--mailbox", bad]).is_err(), "{bad}");
         }
+        assert!(parse(&["--mailbox", "ann=/m", "--mailbox", "Ann=/n"]).is_err());
     }
 }

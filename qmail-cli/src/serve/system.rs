@@ -6,9 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use qmail_core::{Origin, Submit};
-use qmail_deliver::{
-    AssignedUsers, FirstOf, FixedUsers, HickoryResolver, Resolver, User, UserDirectory,
-};
+use qmail_deliver::{AssignedUsers, FirstOf, FixedUsers, Resolver, User, UserDirectory};
+use qmail_smtp::qmtp::Protocol;
 use rand::TryRng as _;
 use rand::rngs::SysRng;
 use tokio::net::{TcpListener, TcpStream};
@@ -18,12 +17,12 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::accounts::{Accounts, Passwords};
-use super::entrance::full_words;
 use super::gate::{Full, Gate, Limits, Pass};
 use super::mailer::Mailer;
 use super::settings::{Seed, Settings};
 use super::smtp::Door;
-use super::{Options, StartError, listen, pop3, smtp, submission};
+use super::start::check_users;
+use super::{Options, StartError, listen, packages, pop3, smtp, submission};
 use crate::home::{Controls, Home};
 use crate::passwords::PasswordFile;
 use crate::report::Reporter;
@@ -56,6 +55,7 @@ pub(super) struct System {
     mailer: Mailer,
     smtp: Service<Door>,
     pop3: Service<pop3::Door>,
+    packages: Service<Protocol>,
     /// Takes mail from programs of this host.
     local: Option<JoinHandle<()>>,
     /// Becomes true when sessions are to end.
@@ -110,20 +110,30 @@ impl System {
                 path: options.home.control().join("servercert.pem"),
             });
         }
-        let mut smtp_listeners = Vec::new();
-        for door in Door::ALL {
-            let listeners = listeners(options, door.name(), options.addresses(door))?;
-            smtp_listeners.extend(listeners.into_iter().map(|listener| (door, listener)));
-        }
-        let mut pop3_listeners = Vec::new();
-        for door in pop3::Door::ALL {
-            let addresses = match door {
-                pop3::Door::Pop3 => &options.pop3,
-                pop3::Door::Pop3s => &options.pop3s,
-            };
-            let listeners = listeners(options, door.name(), addresses)?;
-            pop3_listeners.extend(listeners.into_iter().map(|listener| (door, listener)));
-        }
+        let smtp_listeners = all_listeners(
+            options,
+            Door::ALL.map(|door| (door, door.name(), options.addresses(door))),
+        )?;
+        let packages_listeners = all_listeners(
+            options,
+            packages::PROTOCOLS.map(|protocol| {
+                let addresses = match protocol {
+                    Protocol::Qmtp => &options.qmtp,
+                    Protocol::Qmqp => &options.qmqp,
+                };
+                (protocol, packages::name(protocol), &addresses[..])
+            }),
+        )?;
+        let pop3_listeners = all_listeners(
+            options,
+            pop3::Door::ALL.map(|door| {
+                let addresses = match door {
+                    pop3::Door::Pop3 => &options.pop3,
+                    pop3::Door::Pop3s => &options.pop3s,
+                };
+                (door, door.name(), &addresses[..])
+            }),
+        )?;
         for warning in &controls.warnings {
             reporter.warning(warning);
         }
@@ -132,11 +142,14 @@ impl System {
         let users = users(options);
         let (stop, stopped) = watch::channel(false);
         let (smtp_max, pop3_max) = session_limits(&controls, room, &reporter);
-        let smtp_gate = Gate::new(smtp_limits(&controls, smtp_max));
-        let pop3_gate = Gate::new(pop3_limits(&controls, pop3_max));
-        let resolver = resolver();
-        if resolver.is_none() && !controls.entrance.lists.is_empty() {
-            reporter.warning(&"control/dnsbl: no list can be asked; mend /etc/resolv.conf");
+        let smtp_gate = Arc::new(Gate::new(smtp_limits(&controls, smtp_max)));
+        let pop3_gate = Arc::new(Gate::new(pop3_limits(&controls, pop3_max)));
+        let resolver = options.resolver().ok();
+        let resolver = resolver.map(|resolver| Arc::new(resolver) as Arc<dyn Resolver>);
+        if resolver.is_none() && controls.entrance.wants_resolver() {
+            reporter.warning(
+                &"control/dnsbl, control/smtprules: no list and no name can be asked for; mend /etc/resolv.conf",
+            );
         }
         let mailer = Mailer::start(options, &controls, Arc::clone(&users), &reporter).await?;
         let settings = Arc::new(Settings::new(Seed {
@@ -169,10 +182,24 @@ impl System {
             reporter: reporter.clone(),
             stop: stopped,
         };
-        let smtp = Service::start(smtp_listeners, smtp_gate, &shared, full_words, {
+        // All mail that comes in shares one limit.
+        let packages_gate = Arc::clone(&smtp_gate);
+        let smtp = Service::start(smtp_listeners, smtp_gate, &shared, smtp::full_words, {
             let (shared, accounts) = (shared.clone(), Arc::clone(&accounts));
             move |door, stream, peer, pass| shared.smtp_session(&accounts, door, stream, peer, pass)
         })?;
+        let packages = Service::start(
+            packages_listeners,
+            packages_gate,
+            &shared,
+            packages::full_words,
+            {
+                let shared = shared.clone();
+                move |protocol, stream, peer, pass| {
+                    shared.packages_session(protocol, stream, peer, pass);
+                }
+            },
+        )?;
         let pop3 = Service::start(pop3_listeners, pop3_gate, &shared, POP3_FULL, {
             let shared = shared.clone();
             move |door, stream, peer, pass| shared.pop3_session(&accounts, door, stream, peer, pass)
@@ -183,6 +210,10 @@ impl System {
             .flatten();
         for (door, address) in &smtp.addresses {
             reporter.notice("listening", &format_args!("{} {address}", door.name()));
+        }
+        for &(protocol, address) in &packages.addresses {
+            let name = packages::name(protocol);
+            reporter.notice("listening", &format_args!("{name} {address}"));
         }
         for (door, address) in &pop3.addresses {
             reporter.notice("listening", &format_args!("{} {address}", door.name()));
@@ -197,6 +228,7 @@ impl System {
             mailer,
             smtp,
             pop3,
+            packages,
             local,
             stop,
             signals,
@@ -239,6 +271,7 @@ impl System {
             mut signals,
             smtp,
             pop3,
+            packages,
             local,
             stop,
             mailer,
@@ -247,6 +280,7 @@ impl System {
         service_manager::stopping();
         let end = async {
             smtp.close();
+            packages.close();
             pop3.close();
             local.inspect(JoinHandle::abort);
             let _ = stop.send(true);
@@ -297,10 +331,11 @@ impl System {
 
     async fn read_controls(&mut self) {
         let home = self.home.clone();
-        let read = tokio::task::spawn_blocking(move || Controls::read(&home)).await;
-        let controls = match read.map_err(io::Error::other) {
-            Ok(Ok(controls)) => controls,
-            Ok(Err(error)) => {
+        let read = move || (Controls::read(&home), check_users(&home));
+        let read = tokio::task::spawn_blocking(read).await;
+        let (controls, users) = match read.map_err(io::Error::other) {
+            Ok((Ok(controls), users)) => (controls, users),
+            Ok((Err(error), _)) => {
                 self.reporter.alert(&format_args!("{KEEPING}: {error}"));
                 return;
             }
@@ -309,6 +344,9 @@ impl System {
                 return;
             }
         };
+        if let Err(error) = users {
+            self.reporter.warning(&error);
+        }
         for warning in &controls.warnings {
             self.reporter.warning(warning);
         }
@@ -361,10 +399,21 @@ impl Shared {
         peer: SocketAddr,
         pass: Pass,
     ) {
-        let rules = self.settings.smtp();
+        let rules = self.settings.rules();
         let accounts = Arc::clone(accounts);
         let stop = self.stop.clone();
         tokio::spawn(smtp::serve(rules, accounts, door, stream, peer, pass, stop));
+    }
+
+    fn packages_session(
+        &self,
+        protocol: Protocol,
+        stream: TcpStream,
+        peer: SocketAddr,
+        pass: Pass,
+    ) {
+        let (rules, stop) = (self.settings.rules(), self.stop.clone());
+        tokio::spawn(packages::serve(rules, protocol, stream, peer, pass, stop));
     }
 
     fn pop3_session(
@@ -389,18 +438,17 @@ impl<K: Copy + Send + Sync + 'static> Service<K> {
     /// Starts accepting on each of these.
     fn start(
         listeners: impl IntoIterator<Item = (K, TcpListener)>,
-        gate: Gate,
+        gate: Arc<Gate>,
         shared: &Shared,
         full: fn(Full) -> &'static [u8],
         session: impl Fn(K, TcpStream, SocketAddr, Pass) + Clone + Send + Sync + 'static,
     ) -> io::Result<Self> {
-        let gate = Arc::new(gate);
         let (mut addresses, mut listening) = (Vec::new(), Vec::new());
         for (kind, listener) in listeners {
             addresses.push((kind, listener.local_addr()?));
             let settings = Arc::clone(&shared.settings);
             let trusted = move |peer: SocketAddr| {
-                let rules = settings.smtp();
+                let rules = settings.rules();
                 peer.ip().to_canonical().is_loopback()
                     || rules.policy.may_relay(peer.ip())
                     || rules.entrance.controls.proxies.contains(peer.ip())
@@ -474,12 +522,6 @@ fn pop3_limits(controls: &Controls, all_max: usize) -> Limits {
     }
 }
 
-/// What asks DNS lists.
-fn resolver() -> Option<Arc<dyn Resolver>> {
-    let resolver = HickoryResolver::system().ok()?;
-    Some(Arc::new(resolver))
-}
-
 /// Who gets mail: the mailboxes of the options, then users/assign or users/cdb of the home.
 fn users(options: &Options) -> Arc<dyn UserDirectory> {
     let mut fixed = FixedUsers::new();
@@ -491,6 +533,19 @@ fn users(options: &Options) -> Arc<dyn UserDirectory> {
     }
     let assigned = AssignedUsers::new(options.home.path());
     Arc::new(FirstOf(vec![Arc::new(fixed), Arc::new(assigned)]))
+}
+
+/// The listeners of several services, each with what it is for.
+fn all_listeners<'a, K: Copy>(
+    options: &Options,
+    services: impl IntoIterator<Item = (K, &'static str, &'a [SocketAddr])>,
+) -> Result<Vec<(K, TcpListener)>, StartError> {
+    let mut all = Vec::new();
+    for (kind, name, addresses) in services {
+        let listeners = listeners(options, name, addresses)?;
+        all.extend(listeners.into_iter().map(|listener| (kind, listener)));
+    }
+    Ok(all)
 }
 
 /// All listeners of a service: those that it was handed, and one for each address.
