@@ -325,8 +325,9 @@ def recipients_of_one_host_share_a_transaction(system):
     recipients = [f"user{number}@there.test" for number in range(10)]
     system.send(*recipients, text="Subject: x\r\n\r\nto ten\r\n")
     system.drained()
-    log = system.sink.log_text()
-    assert len(re.findall(r"^info msg \d+: bytes \d+ from <me@there.test>", log, re.M)) == 1, log
+    taken = r"^info msg \d+: bytes \d+ from <me@there.test>"
+    system.sink.wait_log(taken)
+    assert len(re.findall(taken, system.sink.log_text(), re.M)) == 1
     system.stop()
 
 
