@@ -32,7 +32,7 @@ pub use local::{
 pub use maildir::{MaildirError, Maildirs};
 pub use remote::{
     Connect, RecipientReport, RemoteConfig, RemoteDelivery, RemoteReport, Stream, TcpConnect,
-    TlsPolicy,
+    TlsPolicy, next_hop_key,
 };
 pub use resolver::{
     ANSWERS_MAX, FixedResolver, HickoryResolver, LookupError, MailExchanger, Resolver,

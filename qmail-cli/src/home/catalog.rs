@@ -244,6 +244,12 @@ pub(crate) const OWN: &[ControlFile] = &[
         "Remote concurrency to one destination is ",
         ".",
     ),
+    list(
+        "accounts",
+        "Accounts have their usual names.",
+        "Account: ",
+        ".",
+    ),
     number("concurrencyincoming", 2000, "SMTP session limit is ", "."),
     number(
         "concurrencyperip",

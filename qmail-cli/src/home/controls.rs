@@ -34,10 +34,11 @@ use qmail_deliver::TlsPolicy;
 
 use super::Home;
 use super::directory::{ControlError, Directory};
-use super::entrance::EntranceControls;
+use super::entrance::{EntranceControls, tls};
 use super::extra::extra_recipients;
 use crate::checkpassword::Checker;
 use crate::serve::Networks;
+use crate::tls::ServerTls;
 
 /// Most parallel deliveries or sessions that a control file can ask for.
 const CONCURRENCY_MAX: u64 = 100_000;
@@ -164,10 +165,32 @@ impl Controls {
     ///
     /// The first file that cannot be read, or says what cannot be.
     pub(crate) fn read(home: &Home) -> Result<Self, ControlError> {
-        let mut reader = Reader::new(Directory::new(&home.control()))?;
+        let directory = Directory::new(&home.control());
+        let tls = tls(&directory)?;
+        Self::read_beside(home, directory, tls)
+    }
+
+    /// Reads everything but the certificate with its key: another process has them, and this is TLS by it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::read`].
+    pub(crate) fn read_without_key(
+        home: &Home,
+        tls: Option<ServerTls>,
+    ) -> Result<Self, ControlError> {
+        Self::read_beside(home, Directory::new(&home.control()), tls)
+    }
+
+    fn read_beside(
+        home: &Home,
+        directory: Directory,
+        tls: Option<ServerTls>,
+    ) -> Result<Self, ControlError> {
+        let mut reader = Reader::new(directory)?;
         let queue = QueueControls::read_from(home, &mut reader)?;
         let smtp = SmtpControls::read(&mut reader)?;
-        let entrance = EntranceControls::read(&mut reader.directory)?;
+        let entrance = EntranceControls::read(&mut reader.directory, tls)?;
         let per_address = smtp.sessions_per_address_max;
         let pop3 = Pop3Controls {
             hostname: reader.called("me")?,

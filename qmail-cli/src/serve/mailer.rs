@@ -80,7 +80,10 @@ impl Mailer {
         if options.queue_elsewhere {
             let socket = options.home.submission_socket();
             return Ok(Self {
-                submit: Arc::new(SocketSubmit { socket }),
+                submit: Arc::new(SocketSubmit {
+                    socket,
+                    quotes: false,
+                }),
                 running: None,
                 _desk: None,
             });

@@ -115,7 +115,7 @@ impl TlsClient {
     }
 
     /// The system's certificates are read when they are wanted for the first time.
-    fn verified(&self) -> io::Result<&TlsConnector> {
+    pub(super) fn verified(&self) -> io::Result<&TlsConnector> {
         if let Some(connector) = self.verified.get() {
             return Ok(connector);
         }
