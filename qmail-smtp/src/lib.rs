@@ -39,6 +39,7 @@ mod body_type;
 pub mod client;
 pub mod dnsbl;
 pub mod ident;
+mod lines;
 pub mod proxy;
 pub mod qmtp;
 pub mod server;
