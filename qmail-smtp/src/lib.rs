@@ -38,6 +38,7 @@
 mod body_type;
 pub mod client;
 pub mod dnsbl;
+mod dsn;
 pub mod ident;
 mod lines;
 pub mod proxy;
