@@ -160,6 +160,28 @@ mod tests {
     }
 
     #[test]
+    fn a_text_of_several_blocks_may_be_cut_anywhere() {
+        for end in ["\n", "\r\n", "\r"] {
+            let (mut text, mut expected) = (String::new(), String::new());
+            for length in [0, 1, 62, 63, 64, 65, 100, 3, 0, 61, 31, 31, 200, 7] {
+                let dot = if length % 2 == 1 { "." } else { "" };
+                let line = format!("{dot}{}", "a".repeat(length));
+                text += &format!("{line}{end}");
+                expected += &format!("{dot}{line}\r\n");
+            }
+            expected += ".\r\n";
+            for size in 1..300 {
+                let found = encoded(text.as_bytes(), size);
+                assert_eq!(
+                    String::from_utf8_lossy(&found),
+                    expected,
+                    "{end:?} in pieces of {size}"
+                );
+            }
+        }
+    }
+
+    #[test]
     fn a_partial_line_can_be_refused() {
         for (input, refused) in [
             ("", false),

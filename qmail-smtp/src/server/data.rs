@@ -177,3 +177,70 @@ impl Decoder {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is stored of lines of many lengths, some of which begin with dots, and what was sent of them.
+    fn text() -> (Vec<u8>, Vec<u8>) {
+        let (mut stored, mut sent) = (b"Subject: x\n\n".to_vec(), b"Subject: x\r\n\r\n".to_vec());
+        for length in [0, 1, 62, 63, 64, 65, 100, 3, 0, 61, 31, 31, 200, 7] {
+            let line = [
+                &b"."[..if length % 2 == 1 { 1 } else { 0 }],
+                &vec![b'a'; length],
+            ]
+            .concat();
+            stored.extend_from_slice(&[&line[..], b"\n"].concat());
+            if line.starts_with(b".") {
+                sent.push(b'.');
+            }
+            sent.extend_from_slice(&[&line[..], b"\r\n"].concat());
+        }
+        sent.extend_from_slice(b".\r\n");
+        (stored, sent)
+    }
+
+    fn decoded<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<u8>, Progress) {
+        let mut decoder = Decoder::new(BareLf::Refuse, BareCr::Refuse, 100);
+        let mut found = Vec::new();
+        for piece in pieces {
+            let (taken, progress) = decoder.decode(piece, &mut found);
+            if progress != Progress::More {
+                return (found, progress);
+            }
+            assert_eq!(taken, piece.len());
+        }
+        (found, Progress::More)
+    }
+
+    #[test]
+    fn a_text_of_several_blocks_may_be_cut_anywhere() {
+        let (stored, sent) = text();
+        let whole = (stored, Progress::End);
+        for cut in 0..sent.len() {
+            let (head, tail) = sent.split_at(cut);
+            assert_eq!(decoded([head, tail].into_iter()), whole, "cut at {cut}");
+        }
+        for size in 1..300 {
+            assert_eq!(decoded(sent.chunks(size)), whole, "pieces of {size}");
+        }
+    }
+
+    #[test]
+    fn a_line_end_that_is_none_is_found_anywhere() {
+        let (_, sent) = text();
+        for (from, to, want) in [
+            (&b"\r\n"[..], &b"\n"[..], Progress::BareLf),
+            (b"a", b"\n", Progress::BareLf),
+            (b"a", b"\r", Progress::BareCr),
+        ] {
+            for place in memchr::memmem::find_iter(&sent, from) {
+                let mut bad = sent.clone();
+                bad.splice(place..place + from.len(), to.iter().copied());
+                let (_, found) = decoded([&bad[..]].into_iter());
+                assert_eq!(found, want, "at {place}");
+            }
+        }
+    }
+}
