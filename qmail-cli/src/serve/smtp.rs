@@ -138,9 +138,16 @@ pub(crate) async fn serve(
     mut stop: watch::Receiver<bool>,
 ) {
     let entering = async {
-        let visitor = look_at(&rules, door, &mut stream, peer, &mut pass).await;
-        let Ok(Some(visitor)) = visitor else {
-            return None;
+        let visitor = match look_at(&rules, door, &mut stream, peer, &mut pass).await {
+            Ok(visitor) => visitor?,
+            Err(error) => {
+                // The rest is a client that has gone; this is a proxy that is set up wrongly, or none.
+                if error.kind() == io::ErrorKind::InvalidData {
+                    let words = format_args!("connection from {peer} dropped: {error}");
+                    rules.reporter.warning(&words);
+                }
+                return None;
+            }
         };
         let stream = Stream::Clear(stream);
         match (door, rules.tls()) {
