@@ -6,6 +6,7 @@ pub mod hostile;
 pub mod local;
 pub mod manager;
 pub mod recipes;
+pub mod scripted;
 pub mod server;
 pub mod submission;
 pub mod tls;
