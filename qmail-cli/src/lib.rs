@@ -49,6 +49,7 @@ mod send;
 mod serial_message;
 mod serial_peer;
 mod serve;
+mod service_manager;
 mod socket_path;
 mod spawner;
 mod stdio;

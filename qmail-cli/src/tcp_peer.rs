@@ -98,6 +98,21 @@ pub(crate) async fn name_of(
     }
 }
 
+/// The name of an address, if that name has this address: what the owner of the address alone says of it is left out.
+pub(crate) async fn confirmed_name_of(
+    resolver: &dyn Resolver,
+    address: IpAddr,
+) -> Result<Option<Bytes>, LookupError> {
+    let Some(name) = name_of(resolver, address).await? else {
+        return Ok(None);
+    };
+    match resolver.addresses(&name).await {
+        Ok(addresses) => Ok(addresses.contains(&address).then_some(name)),
+        Err(LookupError::NoSuchName) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 async fn ask_ident(
     local: SocketAddr,
     remote: SocketAddr,

@@ -1,5 +1,6 @@
 //! The queue of the running system, with its deliveries.
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::future::pending;
 use std::io;
@@ -45,6 +46,18 @@ pub(super) struct Mailer {
     running: Option<Running>,
     /// Answers `qmail queue`, if it could be opened.
     _desk: Option<Desk>,
+}
+
+/// Tells whether the engine is at work.
+pub(super) struct Pulse(Option<Queue>);
+
+impl Pulse {
+    /// Returns when the engine has answered a question; at once where there is none.
+    pub(super) async fn beat(&self) {
+        if let Some(queue) = &self.0 {
+            queue.due_times(HashSet::new()).await;
+        }
+    }
 }
 
 /// What there is when mail is delivered, not only accepted.
@@ -117,7 +130,7 @@ impl Mailer {
             .with_programs(programs)
             .with_submit(forwards.clone());
         let local = Arc::new(LocalDelivery::new(users, agent));
-        let remote = remote_delivery(&controls.remote)?;
+        let remote = remote_delivery(&controls.remote, options.resolver()?)?;
         let mut parts = Parts::new(
             Arc::clone(&spool),
             clock,
@@ -171,6 +184,12 @@ impl Mailer {
                 .queue
                 .set_limits(queue_config::limits(&controls.queue));
         }
+    }
+
+    /// What shows that the engine is at work.
+    pub(super) fn pulse(&self) -> Pulse {
+        let running = self.running.as_ref();
+        Pulse(running.map(|running| running.queue.clone()))
     }
 
     /// Returns only if the engine ends without having been stopped: with the reason.
@@ -238,7 +257,10 @@ impl Submit for LateSubmit {
 }
 
 /// Sending by SMTP, as the control files say.
-pub(crate) fn remote_delivery(remote: &RemoteControls) -> Result<RemoteDelivery, StartError> {
+pub(crate) fn remote_delivery(
+    remote: &RemoteControls,
+    resolver: HickoryResolver,
+) -> Result<RemoteDelivery, StartError> {
     let mut config =
         RemoteConfig::new(remote.helo_host.clone()).map_err(|source| StartError::Hello {
             value: Escaped(&remote.helo_host).to_string(),
@@ -251,7 +273,6 @@ pub(crate) fn remote_delivery(remote: &RemoteControls) -> Result<RemoteDelivery,
     if let Some(timeout) = remote.timeout {
         config.session.timeouts = Timeouts::all(timeout);
     }
-    let resolver = HickoryResolver::system().map_err(StartError::Resolver)?;
     Ok(RemoteDelivery::new(
         config,
         Arc::new(resolver),

@@ -9,7 +9,9 @@ mod gate;
 mod listen;
 mod mailer;
 mod networks;
+mod packages;
 mod pop3;
+mod rules;
 mod settings;
 mod smtp;
 mod start;
@@ -21,13 +23,15 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use qmail_core::sasl;
+use qmail_deliver::{HickoryResolver, ResolverError};
 use rand::TryRng as _;
 use rand::rngs::SysRng;
 
 use crate::home::{Home, SpoolKind};
+use crate::service_manager::Socket;
 
 pub(crate) use crate::report::LogFormat;
-pub(crate) use listen::listener;
+pub(crate) use listen::{BACKLOG, listener};
 pub(crate) use mailer::remote_delivery;
 pub(crate) use networks::Networks;
 pub(crate) use settings::{Settings, smtp_config};
@@ -40,18 +44,22 @@ pub(crate) struct Options {
     pub(crate) home: Home,
     /// Where to take mail; may be empty.
     pub(crate) smtp: Vec<SocketAddr>,
-    /// Listening sockets of whoever started this process, for the same.
-    pub(crate) inherited_smtp: Vec<std::net::TcpListener>,
     /// Where to take mail of users who log in; may be empty.
     pub(crate) submission: Vec<SocketAddr>,
     /// The same, encrypted from the start; may be empty.
     pub(crate) submissions: Vec<SocketAddr>,
     /// Where to take mail by LMTP; may be empty.
     pub(crate) lmtp: Vec<SocketAddr>,
+    /// Where to take mail by QMTP; may be empty.
+    pub(crate) qmtp: Vec<SocketAddr>,
+    /// Where to take mail by QMQP of clients that may relay; may be empty.
+    pub(crate) qmqp: Vec<SocketAddr>,
     /// Where to give mail out; may be empty.
     pub(crate) pop3: Vec<SocketAddr>,
     /// The same, encrypted from the start; may be empty.
     pub(crate) pop3s: Vec<SocketAddr>,
+    /// Listening sockets of whoever started this process, for any of [`services`].
+    pub(crate) sockets: Vec<Socket>,
     /// Whether queued mail is delivered.
     pub(crate) deliver: bool,
     /// Users beside those of the home.
@@ -63,6 +71,8 @@ pub(crate) struct Options {
     /// Another process keeps the queue of this home: it is handed each message through its socket.
     pub(crate) queue_elsewhere: bool,
     pub(crate) log_format: LogFormat,
+    /// The name servers to ask; empty for those of the system.
+    pub(crate) name_servers: Vec<SocketAddr>,
 }
 
 impl Options {
@@ -84,6 +94,19 @@ impl Options {
         }
     }
 
+    /// What asks the name servers. Must be called within the runtime.
+    ///
+    /// # Errors
+    ///
+    /// The configuration of the system makes no sense.
+    fn resolver(&self) -> Result<HickoryResolver, ResolverError> {
+        if self.name_servers.is_empty() {
+            HickoryResolver::system()
+        } else {
+            HickoryResolver::with_name_servers(self.name_servers.iter().copied())
+        }
+    }
+
     /// The listeners of one kind.
     fn addresses(&self, door: smtp::Door) -> &[SocketAddr] {
         match door {
@@ -93,6 +116,14 @@ impl Options {
             smtp::Door::Lmtp => &self.lmtp,
         }
     }
+}
+
+/// What there can be listeners for, in the words of the log.
+pub(crate) fn services() -> Vec<&'static str> {
+    let smtp = smtp::Door::ALL.map(smtp::Door::name);
+    let packages = packages::PROTOCOLS.map(packages::name);
+    let pop3 = pop3::Door::ALL.map(pop3::Door::name);
+    [&smtp[..], &packages, &pop3].concat()
 }
 
 /// Random octets in a nonce.

@@ -6,9 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use qmail_core::{Origin, Submit};
-use qmail_deliver::{
-    AssignedUsers, FirstOf, FixedUsers, HickoryResolver, Resolver, User, UserDirectory,
-};
+use qmail_deliver::{AssignedUsers, FirstOf, FixedUsers, Resolver, User, UserDirectory};
+use qmail_smtp::qmtp::Protocol;
 use rand::TryRng as _;
 use rand::rngs::SysRng;
 use tokio::net::{TcpListener, TcpStream};
@@ -18,15 +17,16 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::accounts::{Accounts, Passwords};
-use super::entrance::full_words;
 use super::gate::{Full, Gate, Limits, Pass};
 use super::mailer::Mailer;
 use super::settings::{Seed, Settings};
 use super::smtp::Door;
-use super::{Options, StartError, listen, pop3, smtp, submission};
+use super::start::check_users;
+use super::{Options, StartError, listen, packages, pop3, smtp, submission};
 use crate::home::{Controls, Home};
 use crate::passwords::PasswordFile;
 use crate::report::Reporter;
+use crate::service_manager;
 
 /// How long SMTP sessions may go on after the signal to end: a message on its way in is let in.
 const SMTP_GRACE: Duration = Duration::from_secs(10);
@@ -55,6 +55,7 @@ pub(super) struct System {
     mailer: Mailer,
     smtp: Service<Door>,
     pop3: Service<pop3::Door>,
+    packages: Service<Protocol>,
     /// Takes mail from programs of this host.
     local: Option<JoinHandle<()>>,
     /// Becomes true when sessions are to end.
@@ -92,11 +93,16 @@ impl System {
         room: usize,
     ) -> Result<Self, StartError> {
         let signals = Signals::new()?;
-        let encrypted = [
-            ("smtps", options.submissions.is_empty()),
-            ("pop3s", options.pop3s.is_empty()),
-        ];
-        if let Some((service, _)) = encrypted.into_iter().find(|(_, none)| !none)
+        let handed = |service| {
+            options
+                .sockets
+                .iter()
+                .any(|socket| socket.service == service)
+        };
+        let encrypted = [("smtps", &options.submissions), ("pop3s", &options.pop3s)]
+            .into_iter()
+            .find(|&(service, addresses)| !addresses.is_empty() || handed(service));
+        if let Some((service, _)) = encrypted
             && controls.entrance.tls.is_none()
         {
             return Err(StartError::NoCertificate {
@@ -104,24 +110,30 @@ impl System {
                 path: options.home.control().join("servercert.pem"),
             });
         }
-        let mut smtp_listeners = Vec::new();
-        for door in Door::ALL {
-            let listeners = bind_all(door.name(), options.addresses(door))?;
-            smtp_listeners.extend(listeners.into_iter().map(|listener| (door, listener)));
-        }
-        for listener in &options.inherited_smtp {
-            let listener = TcpListener::from_std(listener.try_clone()?)?;
-            smtp_listeners.push((Door::Mx, listener));
-        }
-        let mut pop3_listeners = Vec::new();
-        for door in pop3::Door::ALL {
-            let addresses = match door {
-                pop3::Door::Pop3 => &options.pop3,
-                pop3::Door::Pop3s => &options.pop3s,
-            };
-            let listeners = bind_all(door.name(), addresses)?;
-            pop3_listeners.extend(listeners.into_iter().map(|listener| (door, listener)));
-        }
+        let smtp_listeners = all_listeners(
+            options,
+            Door::ALL.map(|door| (door, door.name(), options.addresses(door))),
+        )?;
+        let packages_listeners = all_listeners(
+            options,
+            packages::PROTOCOLS.map(|protocol| {
+                let addresses = match protocol {
+                    Protocol::Qmtp => &options.qmtp,
+                    Protocol::Qmqp => &options.qmqp,
+                };
+                (protocol, packages::name(protocol), &addresses[..])
+            }),
+        )?;
+        let pop3_listeners = all_listeners(
+            options,
+            pop3::Door::ALL.map(|door| {
+                let addresses = match door {
+                    pop3::Door::Pop3 => &options.pop3,
+                    pop3::Door::Pop3s => &options.pop3s,
+                };
+                (door, door.name(), &addresses[..])
+            }),
+        )?;
         for warning in &controls.warnings {
             reporter.warning(warning);
         }
@@ -130,11 +142,14 @@ impl System {
         let users = users(options);
         let (stop, stopped) = watch::channel(false);
         let (smtp_max, pop3_max) = session_limits(&controls, room, &reporter);
-        let smtp_gate = Gate::new(smtp_limits(&controls, smtp_max));
-        let pop3_gate = Gate::new(pop3_limits(&controls, pop3_max));
-        let resolver = resolver();
-        if resolver.is_none() && !controls.entrance.lists.is_empty() {
-            reporter.warning(&"control/dnsbl: no list can be asked; mend /etc/resolv.conf");
+        let smtp_gate = Arc::new(Gate::new(smtp_limits(&controls, smtp_max)));
+        let pop3_gate = Arc::new(Gate::new(pop3_limits(&controls, pop3_max)));
+        let resolver = options.resolver().ok();
+        let resolver = resolver.map(|resolver| Arc::new(resolver) as Arc<dyn Resolver>);
+        if resolver.is_none() && controls.entrance.wants_resolver() {
+            reporter.warning(
+                &"control/dnsbl, control/smtprules: no list and no name can be asked for; mend /etc/resolv.conf",
+            );
         }
         let mailer = Mailer::start(options, &controls, Arc::clone(&users), &reporter).await?;
         let settings = Arc::new(Settings::new(Seed {
@@ -167,10 +182,24 @@ impl System {
             reporter: reporter.clone(),
             stop: stopped,
         };
-        let smtp = Service::start(smtp_listeners, smtp_gate, &shared, full_words, {
+        // All mail that comes in shares one limit.
+        let packages_gate = Arc::clone(&smtp_gate);
+        let smtp = Service::start(smtp_listeners, smtp_gate, &shared, smtp::full_words, {
             let (shared, accounts) = (shared.clone(), Arc::clone(&accounts));
             move |door, stream, peer, pass| shared.smtp_session(&accounts, door, stream, peer, pass)
         })?;
+        let packages = Service::start(
+            packages_listeners,
+            packages_gate,
+            &shared,
+            packages::full_words,
+            {
+                let shared = shared.clone();
+                move |protocol, stream, peer, pass| {
+                    shared.packages_session(protocol, stream, peer, pass)
+                }
+            },
+        )?;
         let pop3 = Service::start(pop3_listeners, pop3_gate, &shared, POP3_FULL, {
             let shared = shared.clone();
             move |door, stream, peer, pass| shared.pop3_session(&accounts, door, stream, peer, pass)
@@ -181,6 +210,10 @@ impl System {
             .flatten();
         for (door, address) in &smtp.addresses {
             reporter.notice("listening", &format_args!("{} {address}", door.name()));
+        }
+        for &(protocol, address) in &packages.addresses {
+            let name = packages::name(protocol);
+            reporter.notice("listening", &format_args!("{name} {address}"));
         }
         for (door, address) in &pop3.addresses {
             reporter.notice("listening", &format_args!("{} {address}", door.name()));
@@ -195,6 +228,7 @@ impl System {
             mailer,
             smtp,
             pop3,
+            packages,
             local,
             stop,
             signals,
@@ -219,6 +253,8 @@ impl System {
     ///
     /// The queue died.
     pub(super) async fn run(mut self) -> Result<(), StartError> {
+        let life = self.show_life();
+        service_manager::ready(&self.status());
         loop {
             tokio::select! {
                 _ = self.signals.terminate.recv() => break,
@@ -235,13 +271,16 @@ impl System {
             mut signals,
             smtp,
             pop3,
+            packages,
             local,
             stop,
             mailer,
             ..
         } = self;
+        service_manager::stopping();
         let end = async {
             smtp.close();
+            packages.close();
             pop3.close();
             local.inspect(JoinHandle::abort);
             let _ = stop.send(true);
@@ -257,16 +296,46 @@ impl System {
             _ = signals.terminate.recv() => {}
             _ = signals.interrupt.recv() => {}
         }
+        life.inspect(JoinHandle::abort);
         Ok(())
+    }
+
+    /// Shows a service manager that wants to know it that the queue's engine is at work.
+    fn show_life(&self) -> Option<JoinHandle<()>> {
+        let (pulse, mailer) = (service_manager::pulse()?, self.mailer.pulse());
+        Some(tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(pulse).await;
+                mailer.beat().await;
+                service_manager::alive();
+            }
+        }))
+    }
+
+    /// What it does, in a line.
+    fn status(&self) -> String {
+        let smtp = self.smtp.addresses.iter();
+        let smtp = smtp.map(|(door, address)| format!("{} {address}", door.name()));
+        let pop3 = self.pop3.addresses.iter();
+        let pop3 = pop3.map(|(door, address)| format!("{} {address}", door.name()));
+        let listening: Vec<_> = smtp.chain(pop3).collect();
+        format!("listening: {}", listening.join(", "))
     }
 
     /// Reads the control files again; if one is bad, all stays as it was.
     async fn reread(&mut self) {
+        service_manager::reloading();
+        self.read_controls().await;
+        service_manager::ready(&self.status());
+    }
+
+    async fn read_controls(&mut self) {
         let home = self.home.clone();
-        let read = tokio::task::spawn_blocking(move || Controls::read(&home)).await;
-        let controls = match read.map_err(io::Error::other) {
-            Ok(Ok(controls)) => controls,
-            Ok(Err(error)) => {
+        let read = move || (Controls::read(&home), check_users(&home));
+        let read = tokio::task::spawn_blocking(read).await;
+        let (controls, users) = match read.map_err(io::Error::other) {
+            Ok((Ok(controls), users)) => (controls, users),
+            Ok((Err(error), _)) => {
                 self.reporter.alert(&format_args!("{KEEPING}: {error}"));
                 return;
             }
@@ -275,6 +344,9 @@ impl System {
                 return;
             }
         };
+        if let Err(error) = users {
+            self.reporter.warning(&error);
+        }
         for warning in &controls.warnings {
             self.reporter.warning(warning);
         }
@@ -327,10 +399,21 @@ impl Shared {
         peer: SocketAddr,
         pass: Pass,
     ) {
-        let rules = self.settings.smtp();
+        let rules = self.settings.rules();
         let accounts = Arc::clone(accounts);
         let stop = self.stop.clone();
         tokio::spawn(smtp::serve(rules, accounts, door, stream, peer, pass, stop));
+    }
+
+    fn packages_session(
+        &self,
+        protocol: Protocol,
+        stream: TcpStream,
+        peer: SocketAddr,
+        pass: Pass,
+    ) {
+        let (rules, stop) = (self.settings.rules(), self.stop.clone());
+        tokio::spawn(packages::serve(rules, protocol, stream, peer, pass, stop));
     }
 
     fn pop3_session(
@@ -355,18 +438,17 @@ impl<K: Copy + Send + Sync + 'static> Service<K> {
     /// Starts accepting on each of these.
     fn start(
         listeners: impl IntoIterator<Item = (K, TcpListener)>,
-        gate: Gate,
+        gate: Arc<Gate>,
         shared: &Shared,
         full: fn(Full) -> &'static [u8],
         session: impl Fn(K, TcpStream, SocketAddr, Pass) + Clone + Send + Sync + 'static,
     ) -> io::Result<Self> {
-        let gate = Arc::new(gate);
         let (mut addresses, mut listening) = (Vec::new(), Vec::new());
         for (kind, listener) in listeners {
             addresses.push((kind, listener.local_addr()?));
             let settings = Arc::clone(&shared.settings);
             let trusted = move |peer: SocketAddr| {
-                let rules = settings.smtp();
+                let rules = settings.rules();
                 peer.ip().to_canonical().is_loopback()
                     || rules.policy.may_relay(peer.ip())
                     || rules.entrance.controls.proxies.contains(peer.ip())
@@ -440,12 +522,6 @@ fn pop3_limits(controls: &Controls, all_max: usize) -> Limits {
     }
 }
 
-/// What asks DNS lists.
-fn resolver() -> Option<Arc<dyn Resolver>> {
-    let resolver = HickoryResolver::system().ok()?;
-    Some(Arc::new(resolver))
-}
-
 /// Who gets mail: the mailboxes of the options, then users/assign or users/cdb of the home.
 fn users(options: &Options) -> Arc<dyn UserDirectory> {
     let mut fixed = FixedUsers::new();
@@ -459,25 +535,43 @@ fn users(options: &Options) -> Arc<dyn UserDirectory> {
     Arc::new(FirstOf(vec![Arc::new(fixed), Arc::new(assigned)]))
 }
 
-fn bind_all(
+/// The listeners of several services, each with what it is for.
+fn all_listeners<'a, K: Copy>(
+    options: &Options,
+    services: impl IntoIterator<Item = (K, &'static str, &'a [SocketAddr])>,
+) -> Result<Vec<(K, TcpListener)>, StartError> {
+    let mut all = Vec::new();
+    for (kind, name, addresses) in services {
+        let listeners = listeners(options, name, addresses)?;
+        all.extend(listeners.into_iter().map(|listener| (kind, listener)));
+    }
+    Ok(all)
+}
+
+/// All listeners of a service: those that it was handed, and one for each address.
+fn listeners(
+    options: &Options,
     service: &'static str,
     addresses: &[SocketAddr],
 ) -> Result<Vec<TcpListener>, StartError> {
-    addresses
+    let handed = options
+        .sockets
         .iter()
-        .map(|&address| {
-            listen::bind(address).map_err(|source| StartError::Listen {
-                service,
-                address,
-                remedy: match source.kind() {
-                    io::ErrorKind::AddrInUse => "stop who has that port, or choose another",
-                    io::ErrorKind::PermissionDenied => "choose a port above 1023",
-                    _ => "choose an address of this host",
-                },
-                source,
-            })
+        .filter(|socket| socket.service == service)
+        .map(|socket| Ok(TcpListener::from_std(socket.listener.try_clone()?)?));
+    let bound = addresses.iter().map(|&address| {
+        listen::bind(address).map_err(|source| StartError::Listen {
+            service,
+            address,
+            remedy: match source.kind() {
+                io::ErrorKind::AddrInUse => "stop who has that port, or choose another",
+                io::ErrorKind::PermissionDenied => "choose a port above 1023",
+                _ => "choose an address of this host",
+            },
+            source,
         })
-        .collect()
+    });
+    handed.chain(bound).collect()
 }
 
 /// Tells failed accepts, but not each of thousands.

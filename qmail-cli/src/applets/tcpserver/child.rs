@@ -7,11 +7,11 @@ use std::process::{Command, ExitCode};
 
 use qmail_core::cdb::Cdb;
 use qmail_core::tcprules::{self, Instruction, Peer};
-use qmail_deliver::{HickoryResolver, Resolver as _};
+use qmail_deliver::HickoryResolver;
 
 use super::{Options, Verbosity};
 use crate::applet::Call;
-use crate::tcp_peer::{TcpPeer, name_of, set};
+use crate::tcp_peer::{TcpPeer, confirmed_name_of, name_of, set};
 use crate::{cdb_file, exit, stdio};
 
 /// As much of an ident answer as is kept.
@@ -84,16 +84,12 @@ async fn find_out(mut peer: TcpPeer, options: &Options<'_>) -> TcpPeer {
             peer.local_host = name.ok().flatten();
         }
         if options.look_up_remote {
-            let name = name_of(&resolver, peer.remote.ip()).await;
+            let name = if options.paranoid {
+                confirmed_name_of(&resolver, peer.remote.ip()).await
+            } else {
+                name_of(&resolver, peer.remote.ip()).await
+            };
             peer.remote_host = name.ok().flatten();
-        }
-        if options.paranoid
-            && let Some(name) = &peer.remote_host
-        {
-            let addresses = resolver.addresses(name).await.unwrap_or_default();
-            if !addresses.contains(&peer.remote.ip()) {
-                peer.remote_host = None;
-            }
         }
     }
     if let Some(wait) = options.ident {
