@@ -27,6 +27,9 @@ pub enum ForwardsError {
     /// A NUL.
     #[error("line {0}: NUL")]
     Nul(usize),
+    /// A line feed in an address, which an escape has brought in.
+    #[error("line {0}: line break in an address")]
+    LineBreak(usize),
     /// More than [`TARGET_OCTETS_MAX`] octets.
     #[error("line {0}: address longer than {TARGET_OCTETS_MAX} octets")]
     TooLong(usize),
@@ -125,6 +128,9 @@ impl Reader {
         let is_address = !matches!(word.first(), Some(b'|' | b'!' | b'.' | b'/'));
         if is_address && word.len() > TARGET_OCTETS_MAX {
             return Err(ForwardsError::TooLong(self.line));
+        }
+        if is_address && word.contains(&b'\n') {
+            return Err(ForwardsError::LineBreak(self.line));
         }
         match word.split_first() {
             None => {}
