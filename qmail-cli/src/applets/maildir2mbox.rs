@@ -2,14 +2,15 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, BufWriter, Read as _, Write};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
 
 use qmail_core::ReversePath;
 use qmail_core::dot_qmail::from_line;
 use qmail_core::mbox::Quoter;
-use rustix::fs::{FlockOperation, flock};
+use qmail_deliver::try_lock_mbox;
 
 use crate::applet::{Applet, Call, Kind};
 use crate::exit;
@@ -26,6 +27,9 @@ pub(crate) const APPLET: Applet = Applet {
 const LINE_OCTETS_MAX: u64 = 4096;
 
 const CHUNK_OCTETS: usize = 64 * 1024;
+
+/// How long to wait before trying the lock of the mbox again.
+const LOCK_PAUSE: Duration = Duration::from_millis(100);
 
 fn run(call: &Call) -> ExitCode {
     match convert() {
@@ -47,12 +51,19 @@ fn convert() -> Result<(), String> {
         .map_err(|error| format!("unable to chdir to {}: {error}", maildir.display()))?;
     let here = Path::new("");
     maildir_files::clean(here);
-    let messages = maildir_files::list(here)
-        .map_err(|error| format!("unable to scan {}: {error}", maildir.display()))?;
-    if messages.is_empty() {
+    let list = || {
+        maildir_files::list(here)
+            .map_err(|error| format!("unable to scan {}: {error}", maildir.display()))
+    };
+    if list()?.is_empty() {
         return Ok(());
     }
     let old = lock(&mbox).map_err(|error| format!("unable to lock {}: {error}", mbox.display()))?;
+    // Another instance may have had the lock, and have taken them.
+    let messages = list()?;
+    if messages.is_empty() {
+        return Ok(());
+    }
     write_scratch(&old, &scratch, &messages)
         .map_err(|error| format!("unable to write {}: {error}", scratch.display()))?;
     fs::rename(&scratch, &mbox).map_err(|error| {
@@ -80,11 +91,11 @@ fn lock(mbox: &Path) -> io::Result<File> {
             .create(true)
             .mode(0o600)
             .open(mbox)?;
-        flock(&file, FlockOperation::LockExclusive)?;
-        let (ours, named) = (file.metadata()?, fs::metadata(mbox)?);
-        if (ours.dev(), ours.ino()) == (named.dev(), named.ino()) {
+        if try_lock_mbox(&file, mbox, SystemTime::now())? {
             return Ok(file);
         }
+        drop(file);
+        std::thread::sleep(LOCK_PAUSE);
     }
 }
 

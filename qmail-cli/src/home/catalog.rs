@@ -210,11 +210,29 @@ pub(crate) const OWN: &[ControlFile] = &[
         ".",
     ),
     number("concurrencypop3", 2000, "POP3 session limit is ", "."),
+    number(
+        "mboxlinks",
+        1,
+        "Symbolic links to mbox files are refused at 0: ",
+        ".",
+    ),
+    line(
+        "patrn",
+        Fallback::Words("002"),
+        "Mode bits that defer local mail are ",
+        ".",
+    ),
     list(
         "relayclients",
         "No relay clients.",
         "SMTP clients at ",
         " may send messages to any recipient.",
+    ),
+    number(
+        "timeoutprogram",
+        3600,
+        "Programs that mail is delivered to may run ",
+        " seconds.",
     ),
     number(
         "timeoutpop3d",

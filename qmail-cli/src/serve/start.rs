@@ -138,6 +138,7 @@ pub(crate) fn run(options: &Options) -> Result<(), StartError> {
     let reporter = Reporter::new(log, options.log_format);
     reporter.notice("queue", &kind.name());
     let result = runtime.block_on(async {
+        inherited::forget_ignored_signals()?;
         let system = System::start(options, controls, passwords, reporter, room).await?;
         if let Some(user) = &first_user {
             announce.how_to(user, &domain, &system);
