@@ -48,6 +48,7 @@ mod sandbox;
 mod send;
 mod serial_message;
 mod serial_peer;
+mod serial_smtp;
 mod serve;
 mod socket_path;
 mod spawner;
