@@ -70,6 +70,26 @@ impl TcpPeer {
     }
 }
 
+/// The port of this number, or of the service of this name.
+pub(crate) fn port_number(port: &OsStr) -> Result<u16, String> {
+    let text = port.to_string_lossy();
+    let number = text.parse().ok().or_else(|| service(&text));
+    number.ok_or_else(|| format!("unable to figure out port number for {text}"))
+}
+
+/// The TCP port of a service, from services(5).
+fn service(name: &str) -> Option<u16> {
+    let services = std::fs::read_to_string("/etc/services").ok()?;
+    services.lines().find_map(|line| {
+        let line = line.split('#').next()?;
+        let mut words = line.split_whitespace();
+        let official = words.next()?;
+        let port = words.next()?.strip_suffix("/tcp")?;
+        let named = official == name || words.any(|alias| alias == name);
+        named.then(|| port.parse().ok()).flatten()
+    })
+}
+
 /// Sets or unsets a variable. A value ends at a NUL, which no environment can hold.
 pub(crate) fn set(program: &mut Command, name: &[u8], value: Option<&[u8]>) {
     let name = OsStr::from_bytes(name);
