@@ -425,7 +425,7 @@ fn difference_8_a_damaged_table_is_temporary() {
         assert_eq!(mailbox.queued(), None, "{cut}");
     }
     // Commands without the NUL that ends each.
-    let mut damaged = table.clone();
+    let mut damaged = table;
     let at = damaged
         .windows(11)
         .position(|part| part == b"bob@x.test\0")
