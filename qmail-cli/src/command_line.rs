@@ -1,6 +1,5 @@
 //! Option syntax of the new programs. The classic programs parse their own, as their manual pages have it.
 
-use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -10,8 +9,11 @@ use crate::exit;
 
 /// Parses with clap. On `--help` or a mistake the text is printed, and the exit code to end with is returned.
 pub(crate) fn parse<T: Parser>(call: &Call) -> Result<T, ExitCode> {
-    let argv = std::iter::once(OsString::from(call.name)).chain(call.arguments.iter().cloned());
-    T::try_parse_from(argv).map_err(|error| {
+    // Usage shows the name that the command has, `qmail serve`, not the one that it was called by.
+    let command = T::command().no_binary_name(true);
+    let parsed = command.try_get_matches_from(&call.arguments);
+    let parsed = parsed.and_then(|mut matches| T::from_arg_matches_mut(&mut matches));
+    parsed.map_err(|error| {
         let _ = error.print();
         if error.use_stderr() {
             ExitCode::from(exit::PERMANENT)

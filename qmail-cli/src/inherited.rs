@@ -29,28 +29,58 @@ pub(crate) fn copy(descriptor: RawFd) -> io::Result<File> {
 ///
 /// One of them is not open.
 pub(crate) fn take(numbers: RangeInclusive<RawFd>) -> io::Result<Vec<OwnedFd>> {
-    let copies: Vec<File> = numbers.clone().map(copy).collect::<io::Result<_>>()?;
-    // A copy gets the lowest number that is free: a low one was free when another was to be copied.
-    if copies.iter().any(|copy| copy.as_raw_fd() <= *numbers.end()) {
-        return Err(io::ErrorKind::NotFound.into());
-    }
-    for number in numbers.filter(|&number| number > STANDARD_MAX) {
-        nix::unistd::close(number)?;
-    }
+    let taken = renumber(&numbers.collect::<Vec<_>>())?;
     let zero = File::from(io::stdin().as_fd().try_clone_to_owned()?);
     rustix::stdio::dup2_stdout(&zero)?;
     rustix::stdio::dup2_stderr(&zero)?;
+    Ok(taken)
+}
+
+/// Takes over the descriptors of these numbers as [`take`] does, but leaves the standard ones alone, and closes whatever else is
+/// open.
+///
+/// To be called first of all, as [`take`].
+///
+/// # Errors
+///
+/// One of them is not open.
+pub(crate) fn take_beyond_standard(numbers: &[RawFd]) -> io::Result<Vec<OwnedFd>> {
+    close(|number| !numbers.contains(&number));
+    renumber(numbers)
+}
+
+fn renumber(numbers: &[RawFd]) -> io::Result<Vec<OwnedFd>> {
+    let copies: Vec<File> = numbers
+        .iter()
+        .map(|&number| copy(number))
+        .collect::<io::Result<_>>()?;
+    // A copy gets the lowest number that is free: a low one was free when another was to be copied.
+    let highest = numbers.iter().max();
+    if copies.iter().any(|copy| Some(&copy.as_raw_fd()) <= highest) {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    for &number in numbers.iter().filter(|&&number| number > STANDARD_MAX) {
+        nix::unistd::close(number)?;
+    }
     Ok(copies.into_iter().map(OwnedFd::from).collect())
 }
 
 /// Closes whatever is open beyond the standard descriptors. To be called first of all.
 pub(crate) fn close_others() {
+    close(|_| true);
+}
+
+/// Closes what is open beyond the standard descriptors and `unwanted`.
+fn close(unwanted: impl Fn(RawFd) -> bool) {
     let listed = std::fs::read_dir("/proc/self/fd").map(|directory| {
         let names = directory.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
         names.filter_map(|name| name.parse().ok()).collect()
     });
     let open: Vec<RawFd> = listed.unwrap_or_else(|_| (0..CLOSED_BELOW).collect());
-    for number in open.into_iter().filter(|&number| number > STANDARD_MAX) {
+    for number in open
+        .into_iter()
+        .filter(|&number| number > STANDARD_MAX && unwanted(number))
+    {
         // The listing's own is closed by now, and of a range most are not open.
         let _ = nix::unistd::close(number);
     }

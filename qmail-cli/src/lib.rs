@@ -50,6 +50,7 @@ mod serial_message;
 mod serial_peer;
 mod serial_smtp;
 mod serve;
+mod service_manager;
 mod socket_path;
 mod spawner;
 mod stdio;

@@ -1,5 +1,21 @@
 //! A mail queue that loses nothing: a [`Spool`] keeps messages, a scheduler says when to try, an engine joins them to
 //! deliveries.
+//!
+//! | to | use |
+//! |---|---|
+//! | have a whole queue | [`Engine`] of [`Parts`] and [`Config`]; its [`Queue`] takes messages and orders |
+//! | keep messages | [`Spool`]: [`JournalSpool`], [`SplitSpool`] (qmail's own format), [`MemorySpool`], or your own |
+//! | only put messages into a spool that another process works on | [`Intake`] |
+//! | decide when to try what, and how much at once | [`Scheduler`], [`Limits`], [`next_attempt`] |
+//! | put a disk or a clock of your own under it | [`Disk`], [`Clock`]: [`RealDisk`], [`SystemClock`], [`ManualClock`] |
+//! | look at a queue from outside | [`Filter`], [`Listing`], [`count_messages`] |
+//! | hold, release, reroute or delete single messages | [`Order`], [`carry_out`] |
+//! | copy one spool into another | [`convert`](fn@convert) |
+//! | hear what happens, in the lines of qmail-send | [`Log`], [`LogEvent`] |
+//! | make sense of such a log | [`analog`] |
+//! | take messages from programs of the host, or speak to qmail's helper programs | [`submission`], [`helpers`] |
+//!
+//! The engine spawns nothing and needs no runtime; `examples/custom_delivery.rs` is a queue with deliveries of its own.
 #![forbid(unsafe_code)]
 
 pub mod analog;

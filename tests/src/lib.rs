@@ -3,6 +3,7 @@
 
 pub mod conformance;
 pub mod hostile;
+pub mod hosts;
 pub mod local;
 pub mod manager;
 pub mod recipes;

@@ -5,10 +5,10 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{ErrorKind, Write};
-use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
+use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 
+use qmail_tests::hosts::{control, free_address, receiver, sender};
 use qmail_tests::server::{Client, Server, fetch_all, send_mail};
 use serde_json::{Value, json};
 
@@ -31,52 +31,12 @@ print(json.dumps({
 }))
 "#;
 
-fn control(home: &Path, files: &[(&str, &str)]) {
-    let control = home.join("control");
-    fs::create_dir_all(&control).unwrap();
-    for (name, text) in files {
-        fs::write(control.join(name), text).unwrap();
-    }
-}
-
-/// A port that nobody listens at, for a while.
-fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap()
-}
-
-/// A host `a.example` that sends everything else to `next`, with these control files too.
-fn sender(home: &Path, next: SocketAddr, more: &[(&str, &str)]) -> Server {
-    control(
-        home,
-        &[
-            ("me", "a.example\n"),
-            ("rcpthosts", "a.example\n"),
-            ("relayclients", "127.0.0.1\n"),
-            ("smtproutes", &format!(":{}:{}\n", next.ip(), next.port())),
-        ],
-    );
-    control(home, more);
-    Server::start_free(PROGRAM, home, &[])
-}
-
-/// A host `b.example` that takes mail for itself, from nobody else.
-fn receiver(home: &Path, address: SocketAddr) -> Server {
-    control(home, &[("me", "b.example\n"), ("rcpthosts", "b.example\n")]);
-    let address = address.to_string();
-    Server::start(
-        PROGRAM,
-        home,
-        &["--smtp", &address, "--pop3", "127.0.0.1:0"],
-    )
-}
-
 /// What comes back for a message to somebody whom the other host refuses.
 fn bounce_of(message: &[u8], more: &[(&str, &str)]) -> Vec<u8> {
     let scratch = tempfile::tempdir().unwrap();
     let address = free_address();
-    let _b = receiver(&scratch.path().join("b"), address);
-    let a = sender(&scratch.path().join("a"), address, more);
+    let _b = receiver(PROGRAM, &scratch.path().join("b"), address);
+    let a = sender(PROGRAM, &scratch.path().join("a"), address, more);
     let (user, secret) = a.first_user();
     send_mail(a.smtp(), &user, &["jos\u{e9}@c.example"], message);
     a.wait_for_line("bounce msg ");
@@ -172,9 +132,9 @@ fn a_form_that_there_is_not_stops_the_start() {
 fn mail_that_was_here_before_comes_back_as_a_loop() {
     let scratch = tempfile::tempdir().unwrap();
     let address = free_address();
-    let b = receiver(&scratch.path().join("b"), address);
+    let b = receiver(PROGRAM, &scratch.path().join("b"), address);
     let (other, secret) = b.first_user();
-    let a = sender(&scratch.path().join("a"), address, &[]);
+    let a = sender(PROGRAM, &scratch.path().join("a"), address, &[]);
     let (user, _) = a.first_user();
     let text = format!("Delivered-To: {user}\r\nSubject: t\r\n\r\nx\r\n");
     send_mail(a.smtp(), &other, &[&user], text.as_bytes());
@@ -283,7 +243,8 @@ fn every_entry_of_the_area_is_played() {
         ),
     ];
     let entries: Vec<Value> = serde_json::from_slice(
-        &fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("cases/hostile.json")).unwrap(),
+        &fs::read(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("cases/hostile.json"))
+            .unwrap(),
     )
     .unwrap();
     let wanted: BTreeSet<_> = entries

@@ -2,54 +2,14 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::Command;
 
+use qmail_tests::hosts::{control, free_address, receiver, sender};
 use qmail_tests::server::{Client, Server, fetch_all, log_in, send_mail};
 use rustix::process::Signal;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_qmail-under-test");
-
-/// Writes control files.
-fn control(home: &Path, files: &[(&str, &str)]) {
-    let control = home.join("control");
-    fs::create_dir_all(&control).unwrap();
-    for (name, text) in files {
-        fs::write(control.join(name), text).unwrap();
-    }
-}
-
-/// A port that nobody listens at, for a while.
-fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap()
-}
-
-/// A host that sends everything that is not its own to `next`.
-fn sender(home: &Path, next: SocketAddr) -> Server {
-    control(
-        home,
-        &[
-            ("me", "a.example\n"),
-            ("rcpthosts", "a.example\n"),
-            ("relayclients", "127.0.0.1\n"),
-            ("smtproutes", &format!(":{}:{}\n", next.ip(), next.port())),
-        ],
-    );
-    Server::start_free(PROGRAM, home, &[])
-}
-
-/// A host that takes mail for b.example at `address`, from nobody else.
-fn receiver(home: &Path, address: SocketAddr) -> Server {
-    control(home, &[("me", "b.example\n"), ("rcpthosts", "b.example\n")]);
-    let address = address.to_string();
-    Server::start(
-        PROGRAM,
-        home,
-        &["--smtp", &address, "--pop3", "127.0.0.1:0"],
-    )
-}
 
 /// What the mail system puts in front of a message is not the message.
 fn without_trace(stored: &[u8]) -> &[u8] {
@@ -155,9 +115,9 @@ fn deleted_messages_are_gone_and_others_stay() {
 fn mail_is_relayed_to_another_host() {
     let scratch = tempfile::tempdir().unwrap();
     let address = free_address();
-    let b = receiver(&scratch.path().join("b"), address);
+    let b = receiver(PROGRAM, &scratch.path().join("b"), address);
     let (user, secret) = b.first_user();
-    let a = sender(&scratch.path().join("a"), address);
+    let a = sender(PROGRAM, &scratch.path().join("a"), address, &[]);
     send_mail(
         a.smtp(),
         "joe@a.example",
@@ -179,7 +139,7 @@ fn mail_waits_for_a_host_that_is_down() {
     let scratch = tempfile::tempdir().unwrap();
     let address = free_address();
     let home = scratch.path().join("a");
-    let mut a = sender(&home, address);
+    let mut a = sender(PROGRAM, &home, address, &[]);
     send_mail(
         a.smtp(),
         "joe@a.example",
@@ -193,7 +153,7 @@ fn mail_waits_for_a_host_that_is_down() {
     assert!(a.wait().success());
     assert_eq!(count(&home), "1\n");
     let a = Server::start_free(PROGRAM, &home, &[]);
-    let b = receiver(&scratch.path().join("b"), address);
+    let b = receiver(PROGRAM, &scratch.path().join("b"), address);
     a.signal(Signal::ALARM);
     a.wait_for_line("end msg ");
     b.wait_for_line("info msg ");
@@ -215,8 +175,8 @@ fn count(home: &Path) -> String {
 fn a_refused_message_comes_back() {
     let scratch = tempfile::tempdir().unwrap();
     let address = free_address();
-    let _b = receiver(&scratch.path().join("b"), address);
-    let a = sender(&scratch.path().join("a"), address);
+    let _b = receiver(PROGRAM, &scratch.path().join("b"), address);
+    let a = sender(PROGRAM, &scratch.path().join("a"), address, &[]);
     let (user, secret) = a.first_user();
     send_mail(
         a.smtp(),

@@ -160,6 +160,7 @@ fn a_bad_control_file_is_told_in_one_line() {
         ),
         ("morercpthosts.cdb", "no cdb", "control/morercpthosts.cdb"),
         ("me", "", "control/me"),
+        ("helohost", "two names\n", "control/helohost, `two names`: "),
     ] {
         let scratch = tempfile::tempdir().unwrap();
         let control = scratch.path().join("control");
@@ -191,6 +192,32 @@ fn a_control_file_that_cannot_be_read_is_told() {
     let (code, words) = refused(&["--home", home, "--smtp", "none", "--pop3", "none"]);
     assert_eq!(code, Some(111), "{words}");
     assert!(words.contains("control/locals: "), "{words}");
+}
+
+#[test]
+fn a_table_of_users_that_cannot_be_used_is_told() {
+    for (assign, told) in [
+        (
+            "ann\n.\n",
+            "/users/assign: bad format in users/assign: line 1, `ann`: not seven colons; write ",
+        ),
+        (
+            "=ann:ann:1:1:/home/ann:::\n",
+            "/users/assign: bad format in users/assign: no line with a dot at the end; write `.` there",
+        ),
+    ] {
+        let scratch = tempfile::tempdir().unwrap();
+        for (name, text) in [("control/me", "mail.example\n"), ("users/assign", assign)] {
+            let path = scratch.path().join(name);
+            fs::create_dir(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        let home = scratch.path().to_str().unwrap();
+        let (code, words) = refused(&["--home", home, "--smtp", "none", "--pop3", "none"]);
+        assert_eq!(code, Some(111), "{words}");
+        assert_eq!(words.lines().count(), 1, "{words}");
+        assert!(words.contains(told), "{words}");
+    }
 }
 
 #[test]

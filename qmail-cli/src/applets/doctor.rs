@@ -22,7 +22,7 @@ pub(crate) const APPLET: Applet = Applet {
 };
 
 const AFTER_HELP: &str = "\
-It looks at control files, at who may relay, at files that are older than what they are made of, at owners and modes, at room on the
+It looks at control files, at who may relay, at files that are older than what they are made of, at owners and modes, at room on the \
 disk, at the clock, and at what the DNS says of this host and its domains. It changes nothing.
 
 Exit codes: 0 nothing is wrong, or warnings only; 100 something is wrong; 111 it could not look.

@@ -18,8 +18,8 @@ pub(crate) const APPLET: Applet = Applet {
 };
 
 const AFTER_HELP: &str = "\
-What an installation needs and does not have is made: groups and users, directories, the files of the queue that are always there, this
-program with a link for each classic name, and the manual. Owners and modes that are not what they should be are mended. Control
+What an installation needs and does not have is made: groups and users, directories, the files of the queue that are always there, this \
+program with a link for each classic name, and the manual. Owners and modes that are not what they should be are mended. Control \
 files, users, aliases and the mail in the queue stay as they are.
 
 Run it again at any time: it does only what is left to do, and nothing if all is well.

@@ -1,6 +1,6 @@
 //! `qmail start`: a mail system of parties that do not trust each other.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -8,7 +8,7 @@ use clap::Parser;
 
 use crate::applet::{Applet, Call, Kind};
 use crate::home::Home;
-use crate::{command_line, exit, partition};
+use crate::{command_line, exit, partition, service_manager};
 
 pub(crate) const APPLET: Applet = Applet {
     names: &["start"],
@@ -26,7 +26,7 @@ pub(crate) const PARTY: Applet = Applet {
 };
 
 const AFTER_HELP: &str = "\
-Started by root in an installed home (see `qmail install`): opens the ports, then starts each party as the user of its own, locked
+Started by root in an installed home (see `qmail install`): opens the ports, then starts each party as the user of its own, locked \
 down to what it needs. --check shows that. A party that dies is started again.
 
 Signals: TERM ends it; HUP reads the control files again; ALRM tries all deferred mail now.
@@ -37,6 +37,9 @@ Examples:
   qmail start --check
   qmail start --smtp 0.0.0.0:25 --smtp '[::]:25' ./Maildir/";
 
+/// Where mail is taken if nothing else is said.
+const SMTP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 25);
+
 /// A mail system of parties that do not trust each other: for root.
 #[derive(Debug, Parser)]
 #[command(name = "qmail start", after_help = AFTER_HELP)]
@@ -45,8 +48,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "DIR")]
     home: Option<PathBuf>,
 
-    /// Take mail by SMTP here; may be repeated
-    #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:25")]
+    /// Take mail by SMTP here; may be repeated [default: 0.0.0.0:25, or the sockets of a service manager]
+    #[arg(long, value_name = "ADDR:PORT")]
     smtp: Vec<SocketAddr>,
 
     /// Instructions for users who have no .qmail file
@@ -67,9 +70,18 @@ fn run(call: &Call) -> ExitCode {
         Ok(arguments) => arguments,
         Err(code) => return code,
     };
+    let sockets = match service_manager::sockets(partition::SERVICES) {
+        Ok(sockets) => sockets,
+        Err(error) => return exit::fatal("qmail", &error, exit::PERMANENT),
+    };
+    let mut smtp = arguments.smtp;
+    if smtp.is_empty() && sockets.is_empty() {
+        smtp.push(SMTP);
+    }
     let options = partition::Options {
         home: Home::choose(arguments.home, None),
-        smtp: arguments.smtp,
+        smtp,
+        sockets,
         default_delivery: arguments.default_delivery,
         log_to_stdout: arguments.log_to_stdout,
     };

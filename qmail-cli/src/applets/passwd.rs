@@ -23,8 +23,8 @@ pub(crate) const APPLET: Applet = Applet {
 const SECRET_OCTETS_MAX: usize = 255;
 
 const AFTER_HELP: &str = "\
-Passwords are kept in users/passwords of the home, hashed by argon2; what is changed there counts at once. `qmail serve` and
-checkpassword go by it. A password is asked for on the terminal, without echo; where standard input is no terminal, its first
+Passwords are kept in users/passwords of the home, hashed by argon2; what is changed there counts at once. `qmail serve` and \
+checkpassword go by it. A password is asked for on the terminal, without echo; where standard input is no terminal, its first \
 line is the password.
 
 Exit status: 0 done, or the password is right; 1 wrong password, or no such user; 100 wrong use; 111 the file cannot be used.";

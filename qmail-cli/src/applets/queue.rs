@@ -30,10 +30,10 @@ pub(crate) const APPLET: Applet = Applet {
 };
 
 const AFTER_HELP: &str = "\
-The queue may be running or not. One that `qmail serve` or our qmail-send runs is asked over the socket run/queue of its home; qmail-send
-takes orders only where its user may make that socket (a directory `run` of the home that belongs to qmails). A queue that nobody runs
-is worked on directly: what only a running queue can do, attempts and bounces, happens at its next start. One that another program
-runs which cannot be asked, such as a classic qmail-send, can be counted, listed and shown; the ALRM signal has that program retry
+The queue may be running or not. One that `qmail serve` or our qmail-send runs is asked over the socket run/queue of its home; qmail-send \
+takes orders only where its user may make that socket (a directory `run` of the home that belongs to qmails). A queue that nobody runs \
+is worked on directly: what only a running queue can do, attempts and bounces, happens at its next start. One that another program \
+runs which cannot be asked, such as a classic qmail-send, can be counted, listed and shown; the ALRM signal has that program retry \
 everything.
 
 Each message that something was done with, or not, is told in a line. The exit status is 0 if all was done, 111 if something was not.

@@ -1,6 +1,7 @@
 //! `qmail serve`: a mail system in one process.
 
-use std::net::SocketAddr;
+use std::collections::HashSet;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -9,7 +10,8 @@ use clap::{Parser, ValueEnum};
 use crate::applet::{Applet, Call, Kind};
 use crate::home::{Home, SpoolKind};
 use crate::serve::{self, LogFormat, Mailbox};
-use crate::{command_line, exit};
+use crate::service_manager::Socket;
+use crate::{command_line, exit, service_manager};
 
 pub(crate) const APPLET: Applet = Applet {
     names: &["serve"],
@@ -23,11 +25,10 @@ The first start makes the home: control files, a queue, one user whose password 
 
 The log goes to standard output, in the lines of qmail-send.
 
-Signals: TERM and INT end it (a second one at once); ALRM tries all deferred mail now; HUP reads the control files again: locals,
-percenthack, virtualdomains, envnoathost, smtproutes, rcpthosts, morercpthosts.cdb, badmailfrom, databytes, relayclients,
-smtpgreeting, timeoutsmtpd, timeoutpop3d, queuelifetime, servercert.pem and all of qmail-control(5) about how SMTP clients
-come in, and all that begin with concurrency. What is in users/ counts at once.
-Everything else needs a restart.
+Signals: TERM and INT end it (a second one at once); ALRM tries all deferred mail now; HUP reads these control files again: \
+locals, percenthack, virtualdomains, envnoathost, smtproutes, rcpthosts, morercpthosts.cdb, badmailfrom, databytes, \
+relayclients, smtpgreeting, timeoutsmtpd, timeoutpop3d, queuelifetime, servercert.pem, all that begin with concurrency, and \
+all of qmail-control(5) about how SMTP clients come in. What is in users/ counts at once. Everything else needs a restart.
 
 Examples:
   qmail serve
@@ -42,8 +43,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "DIR")]
     home: Option<PathBuf>,
 
-    /// Take mail by SMTP here; may be repeated; `none` for nowhere
-    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:2525")]
+    /// Take mail by SMTP here; may be repeated; `none` for nowhere [default: 127.0.0.1:2525, or the sockets of a service manager]
+    #[arg(long, value_name = "ADDR:PORT")]
     smtp: Vec<Listener>,
 
     /// Take mail of users who log in here, with STARTTLS (control/servercert.pem); may be repeated
@@ -58,8 +59,9 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "ADDR:PORT")]
     lmtp: Vec<SocketAddr>,
 
-    /// Give mail out by POP3 here; may be repeated; `none` for nowhere
-    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:2110")]
+    /// Give mail out by POP3 here; may be repeated; `none` for nowhere [default: 127.0.0.1:2110, or the sockets of a service
+    /// manager]
+    #[arg(long, value_name = "ADDR:PORT")]
     pop3: Vec<Listener>,
 
     /// The same, encrypted from the start (control/servercert.pem); may be repeated
@@ -88,6 +90,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_enum, default_value_t = LogOption::Classic)]
     log_format: LogOption,
 }
+
+/// Where mail is taken and given out if nothing else is said.
+const SMTP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 2525);
+const POP3: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 2110);
 
 #[derive(Clone, Copy, Debug)]
 enum Listener {
@@ -126,7 +132,11 @@ fn run(call: &Call) -> ExitCode {
         Ok(arguments) => arguments,
         Err(code) => return code,
     };
-    let options = match lower(arguments) {
+    let sockets = match service_manager::sockets(&serve::services()) {
+        Ok(sockets) => sockets,
+        Err(error) => return exit::fatal("qmail", &error, exit::PERMANENT),
+    };
+    let options = match lower(arguments, sockets) {
         Ok(options) => options,
         Err(words) => return exit::fatal("qmail", &words, exit::PERMANENT),
     };
@@ -137,14 +147,17 @@ fn run(call: &Call) -> ExitCode {
 }
 
 /// Checks what the options mean together.
-fn lower(arguments: Arguments) -> Result<serve::Options, &'static str> {
+fn lower(arguments: Arguments, sockets: Vec<Socket>) -> Result<serve::Options, &'static str> {
+    let default = |address| sockets.is_empty().then_some(address);
     let (smtp, pop3) = (
         addresses(
             &arguments.smtp,
+            default(SMTP),
             "--smtp none cannot stand beside another --smtp",
         )?,
         addresses(
             &arguments.pop3,
+            default(POP3),
             "--pop3 none cannot stand beside another --pop3",
         )?,
     );
@@ -158,14 +171,22 @@ fn lower(arguments: Arguments) -> Result<serve::Options, &'static str> {
     ];
     let all_loopback = listeners
         .iter()
-        .all(|addresses| addresses.iter().all(|address| address.ip().is_loopback()));
+        .all(|addresses| addresses.iter().all(|address| address.ip().is_loopback()))
+        && sockets.iter().all(Socket::is_loopback);
     if arguments.any_password && !all_loopback {
         return Err(
             "--any-password would open every mailbox, and relaying, to the network; listen on loopback addresses only, such as 127.0.0.1:2110",
         );
     }
+    let mut users = HashSet::new();
+    if !arguments
+        .mailbox
+        .iter()
+        .all(|mailbox| users.insert(&mailbox.user))
+    {
+        return Err("--mailbox names one user twice; a user has one Maildir");
+    }
     Ok(serve::Options {
-        inherited_smtp: Vec::new(),
         queue_elsewhere: false,
         home: Home::choose(arguments.home, Some("qmail-home")),
         smtp,
@@ -174,6 +195,7 @@ fn lower(arguments: Arguments) -> Result<serve::Options, &'static str> {
         lmtp: arguments.lmtp,
         pop3,
         pop3s: arguments.pop3s,
+        sockets,
         deliver: !arguments.no_deliver,
         mailboxes: arguments.mailbox,
         any_password: arguments.any_password,
@@ -189,8 +211,10 @@ fn lower(arguments: Arguments) -> Result<serve::Options, &'static str> {
     })
 }
 
+/// Where to listen: `default` if nothing is said.
 fn addresses(
     listeners: &[Listener],
+    default: Option<SocketAddr>,
     contradiction: &'static str,
 ) -> Result<Vec<SocketAddr>, &'static str> {
     let addresses: Vec<_> = listeners
@@ -202,6 +226,9 @@ fn addresses(
         .collect();
     if !addresses.is_empty() && addresses.len() < listeners.len() {
         return Err(contradiction);
+    }
+    if listeners.is_empty() {
+        return Ok(default.into_iter().collect());
     }
     Ok(addresses)
 }
@@ -230,7 +257,27 @@ mod tests {
     fn parse(arguments: &[&str]) -> Result<serve::Options, String> {
         let argv = std::iter::once("serve").chain(arguments.iter().copied());
         let arguments = Arguments::try_parse_from(argv).map_err(|error| error.to_string())?;
-        lower(arguments).map_err(str::to_owned)
+        lower(arguments, Vec::new()).map_err(str::to_owned)
+    }
+
+    #[test]
+    fn sockets_that_are_handed_over_replace_the_defaults() {
+        let socket = |address| {
+            vec![Socket {
+                service: "smtp",
+                listener: std::net::TcpListener::bind(address).unwrap(),
+            }]
+        };
+        let parse = |arguments: &[&str], sockets| {
+            let argv = std::iter::once("serve").chain(arguments.iter().copied());
+            lower(Arguments::try_parse_from(argv).unwrap(), sockets)
+        };
+        let options = parse(&[], socket("127.0.0.1:0")).unwrap();
+        assert!(options.smtp.is_empty() && options.pop3.is_empty());
+        let options = parse(&["--pop3", "127.0.0.1:110"], socket("127.0.0.1:0")).unwrap();
+        assert_eq!((options.smtp.len(), options.pop3.len()), (0, 1));
+        assert!(parse(&["--any-password"], socket("127.0.0.1:0")).is_ok());
+        assert!(parse(&["--any-password"], socket("0.0.0.0:0")).is_err());
     }
 
     #[test]
@@ -275,5 +322,6 @@ mod tests {
         for bad in ["ann", "=/m", "ann=", "a@b=/m", "a b=/m", "a:b=/m"] {
             assert!(parse(&["--mailbox", bad]).is_err(), "{bad}");
         }
+        assert!(parse(&["--mailbox", "ann=/m", "--mailbox", "Ann=/n"]).is_err());
     }
 }

@@ -344,8 +344,9 @@ impl ReceiverControls {
 
 impl SmtpControls {
     fn read(reader: &mut Reader) -> Result<Self, ControlError> {
-        let greeting = reader.named("smtpgreeting")?;
-        let own_literal_host = match reader.directory.line("localiphost")? {
+        // Any text.
+        let greeting = reader.or_me(reader.directory.line("smtpgreeting")?)?;
+        let own_literal_host = match reader.directory.host("localiphost")? {
             Some(host) => Some(host),
             None => reader.me.clone(),
         };
@@ -384,7 +385,7 @@ struct Reader {
 
 impl Reader {
     fn new(directory: Directory) -> Result<Self, ControlError> {
-        let me = directory.line("me")?;
+        let me = directory.host("me")?;
         if me.as_ref().is_some_and(|me| me.is_empty()) {
             return Err(ControlError::Bad {
                 path: directory.path("me"),
@@ -397,20 +398,22 @@ impl Reader {
 
     /// A name that must be somewhere.
     fn named(&self, file: &str) -> Result<Bytes, ControlError> {
-        match self.directory.line(file)? {
-            Some(line) => Ok(line),
-            None => self.me.clone().ok_or_else(|| ControlError::Missing {
+        self.or_me(self.directory.host(file)?)
+    }
+
+    fn or_me(&self, line: Option<Bytes>) -> Result<Bytes, ControlError> {
+        line.or_else(|| self.me.clone())
+            .ok_or_else(|| ControlError::Missing {
                 path: self.directory.path("me"),
                 remedy: "write the name of this host, such as mail.example.org, into it",
-            }),
-        }
+            })
     }
 
     /// One that has a last resort when `me` is missing too.
     fn called(&self, file: &str) -> Result<Bytes, ControlError> {
         Ok(self
             .directory
-            .line(file)?
+            .host(file)?
             .or_else(|| self.me.clone())
             .unwrap_or_else(|| Bytes::copy_from_slice(file.as_bytes())))
     }
@@ -602,7 +605,17 @@ mod tests {
             (
                 "me",
                 "\n",
-                "me, ``: write the name of this host, such as mail.example.org",
+                "me, ``: write the name of one host, such as mail.example.org",
+            ),
+            (
+                "me",
+                "mail.example.org and more\n",
+                "me, `mail.example.org and more`: write the name of one host, such as mail.example.org",
+            ),
+            (
+                "bouncehost",
+                "root@mail.example.org\n",
+                "bouncehost, `root@mail.example.org`: write the name of one host, such as mail.example.org",
             ),
         ] {
             let error = read(&[("me", "m"), (name, text)]).unwrap_err();

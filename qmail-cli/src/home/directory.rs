@@ -11,6 +11,9 @@ use qmail_core::control::{self, Problem, Warning};
 /// Largest control file in octets that is read: a million domains have room.
 const FILE_OCTETS_MAX: u64 = 64 * 1024 * 1024;
 
+/// Longest name of a host in octets (RFC 1035 section 2.3.4).
+const HOST_OCTETS_MAX: usize = 255;
+
 /// A control directory being read. Each reader gives `None` for a file that is missing.
 pub(crate) struct Directory {
     path: PathBuf,
@@ -101,6 +104,25 @@ impl Directory {
         Ok(self
             .file(name)?
             .map(|file| Bytes::copy_from_slice(control::line(&file))))
+    }
+
+    /// The first line, which names a host. It is said to others, and put behind an `@`: what cannot be one is an error, save
+    /// where the classic programs take it.
+    pub(super) fn host(&self, name: &str) -> Result<Option<Bytes>, ControlError> {
+        let Some(host) = self.line(name)? else {
+            return Ok(None);
+        };
+        let possible = (1..=HOST_OCTETS_MAX).contains(&host.len())
+            && !host.iter().any(|octet| b" \t@<>".contains(octet));
+        if possible || self.lenient {
+            return Ok(Some(host));
+        }
+        let shown = &host[..host.len().min(Warning::TEXT_OCTETS_MAX)];
+        Err(ControlError::Bad {
+            path: self.path(name),
+            value: qmail_core::Escaped(shown).to_string(),
+            remedy: "write the name of one host, such as mail.example.org",
+        })
     }
 
     /// A number.

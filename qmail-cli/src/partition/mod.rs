@@ -39,6 +39,10 @@ pub(crate) use party::{Party, run as run_party};
 pub(crate) use supervisor::run;
 
 use crate::home::Home;
+use crate::service_manager::Socket;
+
+/// What there can be listeners for.
+pub(crate) const SERVICES: &[&str] = &["smtp"];
 
 /// What `qmail start` is asked for.
 #[derive(Debug)]
@@ -46,6 +50,8 @@ pub(crate) struct Options {
     pub(crate) home: Home,
     /// Where to take mail.
     pub(crate) smtp: Vec<SocketAddr>,
+    /// Listening sockets of a service manager, for any of [`SERVICES`].
+    pub(crate) sockets: Vec<Socket>,
     /// Instructions for users who have none (dot-qmail(5)).
     pub(crate) default_delivery: String,
     /// Whether the log goes to standard output instead of files.

@@ -12,6 +12,7 @@ use super::party::lock_down;
 use super::plumbing::FIRST_LISTENER;
 use crate::home::Home;
 use crate::serve::{self, LogFormat};
+use crate::service_manager::Socket;
 use crate::{exit, inherited};
 
 pub(super) fn run(home: &Home, arguments: &[OsString]) -> ExitCode {
@@ -20,13 +21,13 @@ pub(super) fn run(home: &Home, arguments: &[OsString]) -> ExitCode {
         .and_then(|count| count.to_str()?.parse().ok());
     let options = serve::Options {
         home: home.clone(),
-        inherited_smtp: listeners(count.unwrap_or(0)),
         smtp: Vec::new(),
         submission: Vec::new(),
         submissions: Vec::new(),
         lmtp: Vec::new(),
         pop3: Vec::new(),
         pop3s: Vec::new(),
+        sockets: sockets(count.unwrap_or(0)),
         deliver: false,
         mailboxes: Vec::new(),
         any_password: false,
@@ -42,9 +43,12 @@ pub(super) fn run(home: &Home, arguments: &[OsString]) -> ExitCode {
 }
 
 /// What the supervisor opened: so many, from [`FIRST_LISTENER`] on.
-fn listeners(count: i32) -> Vec<TcpListener> {
+fn sockets(count: i32) -> Vec<Socket> {
     (FIRST_LISTENER..FIRST_LISTENER + count)
         .filter_map(|descriptor| inherited::copy(descriptor).ok())
-        .map(|file: File| TcpListener::from(OwnedFd::from(file)))
+        .map(|file: File| Socket {
+            service: "smtp",
+            listener: TcpListener::from(OwnedFd::from(file)),
+        })
         .collect()
 }

@@ -19,6 +19,7 @@ use super::plumbing::{Plan, PlanError, delivery};
 use super::{Options, Party};
 use crate::home::Home;
 use crate::privilege::{Account, AccountError};
+use crate::service_manager;
 
 /// A party that dies is started again after this; twice as long each time, up to [`PAUSE_MAX`], unless it lived for a minute.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -74,7 +75,10 @@ impl From<PlanError> for StartError {
 /// The system could not start.
 pub(crate) fn run(options: &Options) -> Result<(), StartError> {
     prepare(&options.home)?;
-    let listeners = listen(&options.smtp)?;
+    let mut listeners = listen(&options.smtp)?;
+    for socket in &options.sockets {
+        listeners.push(socket.listener.try_clone()?);
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -298,18 +302,24 @@ async fn watch(options: &Options, listeners: &[TcpListener]) -> Result<(), Start
     for kind in KINDS {
         groups.push((kind, starter.start(kind, PAUSE)?));
     }
+    let mut addresses = Vec::new();
     for listener in listeners {
         let address = listener.local_addr()?;
         crate::exit::print(&format!("qmail: listening on {address}\n"));
+        addresses.push(address.to_string());
     }
+    let status = format!("listening: {}", addresses.join(", "));
+    let telling = tokio::spawn(tell_service_manager(status.clone()));
     loop {
         match signals.next_event(&mut groups).await {
             Event::End => break,
             Event::HangUp => {
                 ready(begun).await;
+                service_manager::reloading();
                 for (kind, group) in &mut groups {
                     hang_up(*kind, group);
                 }
+                service_manager::ready(&status);
             }
             Event::Alarm => {
                 ready(begun).await;
@@ -333,8 +343,20 @@ async fn watch(options: &Options, listeners: &[TcpListener]) -> Result<(), Start
             }
         }
     }
+    telling.abort();
+    service_manager::stopping();
     stop(&mut groups).await;
     Ok(())
+}
+
+/// Says that all parties have started once none of them could end for it any more, and then that this process lives.
+async fn tell_service_manager(status: String) {
+    sleep(STARTING).await;
+    service_manager::ready(&status);
+    while let Some(pulse) = service_manager::pulse() {
+        sleep(pulse).await;
+        service_manager::alive();
+    }
 }
 
 /// A signal that comes before a process waits for it would end that.

@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use super::gate::{Full, Gate, Pass};
 
 /// Connections that the kernel holds until we accept them.
-const BACKLOG: i32 = 1024;
+pub(crate) const BACKLOG: i32 = 1024;
 
 /// How long to wait after a failed accept: it fails again at once when there are no descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -1,5 +1,6 @@
 //! The queue of the running system, with its deliveries.
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::future::pending;
 use std::io;
@@ -42,6 +43,18 @@ pub(super) struct Mailer {
     running: Option<Running>,
     /// Answers `qmail queue`, if it could be opened.
     _desk: Option<Desk>,
+}
+
+/// Tells whether the engine is at work.
+pub(super) struct Pulse(Option<Queue>);
+
+impl Pulse {
+    /// Returns when the engine has answered a question; at once where there is none.
+    pub(super) async fn beat(&self) {
+        if let Some(queue) = &self.0 {
+            queue.due_times(HashSet::new()).await;
+        }
+    }
 }
 
 /// What there is when mail is delivered, not only accepted.
@@ -169,6 +182,12 @@ impl Mailer {
                 .queue
                 .set_limits(queue_config::limits(&controls.queue));
         }
+    }
+
+    /// What shows that the engine is at work.
+    pub(super) fn pulse(&self) -> Pulse {
+        let running = self.running.as_ref();
+        Pulse(running.map(|running| running.queue.clone()))
     }
 
     /// Returns only if the engine ends without having been stopped: with the reason.

@@ -25,9 +25,10 @@ use rand::TryRng as _;
 use rand::rngs::SysRng;
 
 use crate::home::{Home, SpoolKind};
+use crate::service_manager::Socket;
 
 pub(crate) use crate::report::LogFormat;
-pub(crate) use listen::listener;
+pub(crate) use listen::{BACKLOG, listener};
 pub(crate) use mailer::remote_delivery;
 pub(crate) use networks::Networks;
 pub(crate) use settings::{Settings, smtp_config};
@@ -40,8 +41,6 @@ pub(crate) struct Options {
     pub(crate) home: Home,
     /// Where to take mail; may be empty.
     pub(crate) smtp: Vec<SocketAddr>,
-    /// Listening sockets of whoever started this process, for the same.
-    pub(crate) inherited_smtp: Vec<std::net::TcpListener>,
     /// Where to take mail of users who log in; may be empty.
     pub(crate) submission: Vec<SocketAddr>,
     /// The same, encrypted from the start; may be empty.
@@ -52,6 +51,8 @@ pub(crate) struct Options {
     pub(crate) pop3: Vec<SocketAddr>,
     /// The same, encrypted from the start; may be empty.
     pub(crate) pop3s: Vec<SocketAddr>,
+    /// Listening sockets of whoever started this process, for any of [`services`].
+    pub(crate) sockets: Vec<Socket>,
     /// Whether queued mail is delivered.
     pub(crate) deliver: bool,
     /// Users beside those of the home.
@@ -93,6 +94,13 @@ impl Options {
             smtp::Door::Lmtp => &self.lmtp,
         }
     }
+}
+
+/// What there can be listeners for, in the words of the log.
+pub(crate) fn services() -> Vec<&'static str> {
+    let smtp = smtp::Door::ALL.map(smtp::Door::name);
+    let pop3 = pop3::Door::ALL.map(pop3::Door::name);
+    [&smtp[..], &pop3].concat()
 }
 
 /// Random octets in a nonce.

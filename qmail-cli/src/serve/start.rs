@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use qmail_deliver::Maildirs;
+use qmail_deliver::{AssignedUsers, Maildirs, UserError};
 use qmail_queue::split::{self, SendMutex};
 use qmail_queue::{JournalSpool, SplitSpool, SpoolError};
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -15,11 +15,11 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 use super::system::System;
 use super::{LogFormat, Options};
 use crate::home::{
-    ControlError, Controls, CreateError, FirstUser, SpoolKind, create_controls, create_users,
+    ControlError, Controls, CreateError, FirstUser, Home, SpoolKind, create_controls, create_users,
 };
 use crate::passwords::{self, PasswordFile};
 use crate::report::Reporter;
-use crate::{exit, inherited, log};
+use crate::{exit, log};
 
 /// Descriptors that are kept for the log, the queue, deliveries and lookups.
 const DESCRIPTORS_RESERVED: usize = 100;
@@ -62,6 +62,11 @@ pub(crate) enum StartError {
     Mailbox { path: PathBuf, source: io::Error },
     #[error("cannot use {}: {source}; does this user own it?", path.display())]
     Passwords { path: PathBuf, source: io::Error },
+    #[error("{}: {source}; local mail would have to wait", path.display())]
+    Users {
+        path: PathBuf,
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     #[error(
         "cannot use `{value}` as the host of postmaster's address: {source}; mend control/doublebouncehost or control/me"
     )]
@@ -99,7 +104,6 @@ pub(crate) enum StartError {
 ///
 /// The system could not start; or, later, its queue died.
 pub(crate) fn run(options: &Options) -> Result<(), StartError> {
-    inherited::close_others();
     let room = raise_descriptor_limit();
     let announce = Announcer(options.log_format);
     let home = &options.home;
@@ -115,6 +119,7 @@ pub(crate) fn run(options: &Options) -> Result<(), StartError> {
     let controls = Controls::read(home)?;
     let domain = String::from_utf8_lossy(&controls.pop3.hostname).into_owned();
     let first_user = create_users(home)?;
+    check_users(home)?;
     if let Some(host) = &new_host {
         announce.say(&format!(
             "qmail: made a mail system for {host} in {}{}",
@@ -177,6 +182,14 @@ pub(crate) fn run_network(
     runtime.shutdown_timeout(RUNTIME_GRACE);
     writer.close();
     result
+}
+
+/// Whether the table of users can be used.
+pub(super) fn check_users(home: &Home) -> Result<(), StartError> {
+    match AssignedUsers::new(home.path()).check() {
+        Err(UserError::Assignments { path, source }) => Err(StartError::Users { path, source }),
+        checked => checked.map_err(|error| StartError::System(io::Error::other(error))),
+    }
 }
 
 /// Makes the queue's directories if they are missing, and takes the right to run the queue.

@@ -23,10 +23,12 @@ use super::gate::{Full, Gate, Limits, Pass};
 use super::mailer::Mailer;
 use super::settings::{Seed, Settings};
 use super::smtp::Door;
+use super::start::check_users;
 use super::{Options, StartError, listen, pop3, smtp, submission};
 use crate::home::{Controls, Home};
 use crate::passwords::PasswordFile;
 use crate::report::Reporter;
+use crate::service_manager;
 
 /// How long SMTP sessions may go on after the signal to end: a message on its way in is let in.
 const SMTP_GRACE: Duration = Duration::from_secs(10);
@@ -92,11 +94,16 @@ impl System {
         room: usize,
     ) -> Result<Self, StartError> {
         let signals = Signals::new()?;
-        let encrypted = [
-            ("smtps", options.submissions.is_empty()),
-            ("pop3s", options.pop3s.is_empty()),
-        ];
-        if let Some((service, _)) = encrypted.into_iter().find(|(_, none)| !none)
+        let handed = |service| {
+            options
+                .sockets
+                .iter()
+                .any(|socket| socket.service == service)
+        };
+        let encrypted = [("smtps", &options.submissions), ("pop3s", &options.pop3s)]
+            .into_iter()
+            .find(|&(service, addresses)| !addresses.is_empty() || handed(service));
+        if let Some((service, _)) = encrypted
             && controls.entrance.tls.is_none()
         {
             return Err(StartError::NoCertificate {
@@ -106,12 +113,8 @@ impl System {
         }
         let mut smtp_listeners = Vec::new();
         for door in Door::ALL {
-            let listeners = bind_all(door.name(), options.addresses(door))?;
+            let listeners = listeners(options, door.name(), options.addresses(door))?;
             smtp_listeners.extend(listeners.into_iter().map(|listener| (door, listener)));
-        }
-        for listener in &options.inherited_smtp {
-            let listener = TcpListener::from_std(listener.try_clone()?)?;
-            smtp_listeners.push((Door::Mx, listener));
         }
         let mut pop3_listeners = Vec::new();
         for door in pop3::Door::ALL {
@@ -119,7 +122,7 @@ impl System {
                 pop3::Door::Pop3 => &options.pop3,
                 pop3::Door::Pop3s => &options.pop3s,
             };
-            let listeners = bind_all(door.name(), addresses)?;
+            let listeners = listeners(options, door.name(), addresses)?;
             pop3_listeners.extend(listeners.into_iter().map(|listener| (door, listener)));
         }
         for warning in &controls.warnings {
@@ -219,6 +222,8 @@ impl System {
     ///
     /// The queue died.
     pub(super) async fn run(mut self) -> Result<(), StartError> {
+        let life = self.show_life();
+        service_manager::ready(&self.status());
         loop {
             tokio::select! {
                 _ = self.signals.terminate.recv() => break,
@@ -240,6 +245,7 @@ impl System {
             mailer,
             ..
         } = self;
+        service_manager::stopping();
         let end = async {
             smtp.close();
             pop3.close();
@@ -257,16 +263,46 @@ impl System {
             _ = signals.terminate.recv() => {}
             _ = signals.interrupt.recv() => {}
         }
+        life.inspect(JoinHandle::abort);
         Ok(())
+    }
+
+    /// Shows a service manager that wants to know it that the queue's engine is at work.
+    fn show_life(&self) -> Option<JoinHandle<()>> {
+        let (pulse, mailer) = (service_manager::pulse()?, self.mailer.pulse());
+        Some(tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(pulse).await;
+                mailer.beat().await;
+                service_manager::alive();
+            }
+        }))
+    }
+
+    /// What it does, in a line.
+    fn status(&self) -> String {
+        let smtp = self.smtp.addresses.iter();
+        let smtp = smtp.map(|(door, address)| format!("{} {address}", door.name()));
+        let pop3 = self.pop3.addresses.iter();
+        let pop3 = pop3.map(|(door, address)| format!("{} {address}", door.name()));
+        let listening: Vec<_> = smtp.chain(pop3).collect();
+        format!("listening: {}", listening.join(", "))
     }
 
     /// Reads the control files again; if one is bad, all stays as it was.
     async fn reread(&mut self) {
+        service_manager::reloading();
+        self.read_controls().await;
+        service_manager::ready(&self.status());
+    }
+
+    async fn read_controls(&mut self) {
         let home = self.home.clone();
-        let read = tokio::task::spawn_blocking(move || Controls::read(&home)).await;
-        let controls = match read.map_err(io::Error::other) {
-            Ok(Ok(controls)) => controls,
-            Ok(Err(error)) => {
+        let read = move || (Controls::read(&home), check_users(&home));
+        let read = tokio::task::spawn_blocking(read).await;
+        let (controls, users) = match read.map_err(io::Error::other) {
+            Ok((Ok(controls), users)) => (controls, users),
+            Ok((Err(error), _)) => {
                 self.reporter.alert(&format_args!("{KEEPING}: {error}"));
                 return;
             }
@@ -275,6 +311,9 @@ impl System {
                 return;
             }
         };
+        if let Err(error) = users {
+            self.reporter.warning(&error);
+        }
         for warning in &controls.warnings {
             self.reporter.warning(warning);
         }
@@ -459,25 +498,30 @@ fn users(options: &Options) -> Arc<dyn UserDirectory> {
     Arc::new(FirstOf(vec![Arc::new(fixed), Arc::new(assigned)]))
 }
 
-fn bind_all(
+/// All listeners of a service: those that it was handed, and one for each address.
+fn listeners(
+    options: &Options,
     service: &'static str,
     addresses: &[SocketAddr],
 ) -> Result<Vec<TcpListener>, StartError> {
-    addresses
+    let handed = options
+        .sockets
         .iter()
-        .map(|&address| {
-            listen::bind(address).map_err(|source| StartError::Listen {
-                service,
-                address,
-                remedy: match source.kind() {
-                    io::ErrorKind::AddrInUse => "stop who has that port, or choose another",
-                    io::ErrorKind::PermissionDenied => "choose a port above 1023",
-                    _ => "choose an address of this host",
-                },
-                source,
-            })
+        .filter(|socket| socket.service == service)
+        .map(|socket| Ok(TcpListener::from_std(socket.listener.try_clone()?)?));
+    let bound = addresses.iter().map(|&address| {
+        listen::bind(address).map_err(|source| StartError::Listen {
+            service,
+            address,
+            remedy: match source.kind() {
+                io::ErrorKind::AddrInUse => "stop who has that port, or choose another",
+                io::ErrorKind::PermissionDenied => "choose a port above 1023",
+                _ => "choose an address of this host",
+            },
+            source,
         })
-        .collect()
+    });
+    handed.chain(bound).collect()
 }
 
 /// Tells failed accepts, but not each of thousands.

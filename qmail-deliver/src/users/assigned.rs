@@ -76,6 +76,15 @@ impl AssignedUsers {
         }
     }
 
+    /// Reads the table now, so that one that cannot be used is known before somebody's mail has to wait for it. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// [`UserError::Assignments`], as [`find`](UserDirectory::find) would have it.
+    pub fn check(&self) -> Result<(), UserError> {
+        self.current().map(drop)
+    }
+
     /// The table as it is now; `None` if there is none. Blocks.
     fn current(&self) -> Result<Option<Arc<Assignments>>, UserError> {
         for (name, parse) in self.files {
@@ -196,6 +205,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let users = AssignedUsers::new(home.path());
         assert_eq!(uid(&users, "joe").await.unwrap(), None, "no directory");
+        users.check().expect("nobody is assigned");
         fs::create_dir(home.path().join("users")).unwrap();
         let assign = home.path().join("users/assign");
         fs::write(&assign, "=joe:joe:1:1:/h:::\n+joe-:joe:2:1:/h:-::\n.\n").unwrap();
@@ -206,6 +216,7 @@ mod tests {
         fs::write(&assign, "=joe:joe:33:1:/h:::\n.\n").unwrap();
         assert_eq!(uid(&users, "joe").await.unwrap(), Some(33));
         fs::write(&assign, "=joe:joe:33:1:/h:::\n").unwrap();
+        assert!(users.check().is_err());
         let error = uid(&users, "joe").await.unwrap_err();
         assert!(error.to_string().ends_with("users/assign"), "{error}");
         let report = error.outcome();

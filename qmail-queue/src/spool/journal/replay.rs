@@ -168,7 +168,7 @@ impl Listing {
             {
                 listing.damages.push(Damage {
                     path: name,
-                    reason: "it is none of ours; left alone".to_owned(),
+                    reason: "it is none of ours".to_owned(),
                 });
             }
         }

@@ -451,9 +451,9 @@ fn foreign_files_are_told_and_left_alone() {
     assert_eq!(
         damages,
         [
-            "0000000001.log.bak: it is none of ours; left alone",
-            "1.log: it is none of ours; left alone",
-            "core: it is none of ours; left alone",
+            "0000000001.log.bak: it is none of ours",
+            "1.log: it is none of ours",
+            "core: it is none of ours",
         ]
     );
 }

@@ -1,0 +1,111 @@
+#!/usr/bin/env python3
+"""The whole comparison with Postfix on this machine, in one run, as one table.
+
+  benches/system/compare.py --qmail target/release/qmail --work DIR [--spool journal|split] [--runs 5] [--only WORD]
+
+Each row is a scenario of run.py, run in turns (ours, Postfix, ours, ...); a ratio is the median of those of the pairs. The disk of
+DIR is what is measured, in the same minutes. Wants root, Postfix and smtp-source and smtp-sink (Debian: postfix), strace.
+docs/benchmarks.md tells how to read the table. Ends with 1 if a row misses what it must reach.
+"""
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, HERE)
+from mtabench.util import median  # noqa: E402
+
+# scenario, its case, what is compared, better is (more, less), must, goal
+ACCEPT, LOCAL, RELAY, FANOUT = "accept", "local", "relay", "fanout"
+ROWS = [
+    ("accept, 50 sessions, one connection each", ACCEPT, "sessions=50 one-per-conn", "msgs_per_s", "more", 6, 10),
+    ("accept, 10 sessions", ACCEPT, "sessions=10 one-per-conn", "msgs_per_s", "more", 4, 6),
+    ("accept, 1 session", ACCEPT, "sessions=1 one-per-conn", "msgs_per_s", "more", 2, 3),
+    ("SMTP to SMTP, 20 sessions", RELAY, "sessions=20 reuse", "msgs_per_s", "more", 5, 10),
+    ("SMTP to Maildir, 20 sessions", LOCAL, "sessions=20 reuse", "msgs_per_s", "more", 2, 5),
+    ("SMTP to Maildir, 50 sessions", LOCAL, "sessions=50 reuse", "msgs_per_s", "more", 3, 5),
+    ("one message to 1,000 recipients, time", FANOUT, "recipients=1000", "wall_s", "less", 0.7, 0.3),
+    ("CPU per message accepted, 50 sessions", ACCEPT, "sessions=50 one-per-conn", "cpu_s_per_1000", "less", 0.2, 0.1),
+    ("CPU per message relayed, 20 sessions", RELAY, "sessions=20 reuse", "cpu_s_per_1000", "less", 0.25, 0.15),
+    ("CPU per message to a Maildir, 20 sessions", LOCAL, "sessions=20 reuse", "cpu_s_per_1000", "less", 0.5, 0.25),
+]
+MESSAGES = {ACCEPT: "2000", LOCAL: "2000", RELAY: "2000", FANOUT: "1"}
+SESSIONS = {ACCEPT: "1,10,50", LOCAL: "20,50", RELAY: "20", FANOUT: "1"}
+REUSE = {ACCEPT: "0", LOCAL: "1", RELAY: "1", FANOUT: "1"}
+
+
+def options():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--qmail", required=True, help="the program, built with --release")
+    parser.add_argument("--work", required=True, help="directory on the disk that is measured")
+    parser.add_argument("--spool", default="journal", choices=["journal", "split"])
+    parser.add_argument("--runs", type=int, default=5, help="pairs of runs for each row")
+    parser.add_argument("--only", default="", help="only scenarios whose name contains this")
+    return parser.parse_args()
+
+
+def environment(qmail, spool):
+    serve = f"{os.path.abspath(qmail)} serve --home {{home}} --smtp 127.0.0.1:{{port}} --pop3 none --spool {spool}"
+    return dict(
+        os.environ,
+        OURS_SMTPD_CMD=f"{serve} --no-deliver",
+        OURS_SERVE_CMD=f"{serve} --mailbox {{user}}={{maildir}}",
+        OURS_COUNT_CMD=f"{os.path.abspath(qmail)} queue count --home {{home}}",
+    )
+
+
+def run(scenario, arguments, env, work):
+    """What run.py measured: its JSON."""
+    with tempfile.NamedTemporaryFile(suffix=".json") as out:
+        command = [sys.executable, f"{HERE}/run.py", "--scenario", scenario, "--work", work, "--json", out.name, *arguments]
+        subprocess.run(command, env=env, check=True, stdout=sys.stderr)
+        return json.load(open(out.name))
+
+
+def one_line(values, digits=2):
+    return f"{median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})" if values else "none"
+
+
+def compare(o):
+    env = environment(o.qmail, o.spool)
+    results, missed = {}, []
+    for scenario in dict.fromkeys(row[1] for row in ROWS):
+        if o.only in scenario:
+            arguments = ["--system", "ours", "--system", "postfix", "--runs", str(o.runs), "--sizes", "2k",
+                         "--messages", MESSAGES[scenario], "--sessions", SESSIONS[scenario], "--reuse", REUSE[scenario]]
+            results[scenario] = run(scenario, arguments, env, o.work)["results"]
+    # The limit that local delivery is held against, taken in the minute after it.
+    disk = run("disk", ["--runs", str(o.runs), "--sessions", "20", "--batches", "50"], env, o.work)["results"]
+    print(f"\nspool {o.spool}, {o.runs} pairs of runs, messages of 2 KiB\n")
+    print("| scenario | ours | Postfix | ratio, median (range) | must | goal |")
+    print("|---|---|---|---|---|---|")
+    for label, scenario, case, metric, better, must, goal in ROWS:
+        if scenario not in results:
+            continue
+        data = next(data for name, data in results[scenario].items() if case in name)
+        pairs = [(a[metric], b[metric]) for a, b in zip(data["ours"], data["postfix"]) if a.get(metric) and b.get(metric)]
+        ratios = [a / b for a, b in pairs]
+        if not ratios or (median(ratios) < must if better == "more" else median(ratios) > must):
+            missed.append(label)
+        ours, theirs = (f"{median([pair[side] for pair in pairs]):.4g}" if pairs else "none" for side in (0, 1))
+        print(f"| {label} | {ours} | {theirs} | {one_line(ratios)} | {must} | {goal} |")
+    if LOCAL in results:
+        data = next(data for name, data in results[LOCAL].items() if "sessions=50" in name)["ours"]
+        limit = median(disk["create_rename_dirsync x20"])
+        shares = [run["msgs_per_s"] / limit for run in data if run.get("msgs_per_s")]
+        if not shares or median(shares) < 0.6:
+            missed.append("share of the disk's rate")
+        print(f"| SMTP to Maildir, 50 sessions, to the disk's create, sync, rename, sync ({limit:.0f}/s) "
+              f"| {median(shares) * limit:.0f} | | {one_line(shares)} | 0.6 | |")
+    print(f"\ngroup commit of 50 records on this disk: {median(disk['group_append batch=50']):.0f} records/s")
+    print("msgs_per_s, wall_s and CPU seconds per 1000 messages stand under ours and Postfix.")
+    return missed
+
+
+if __name__ == "__main__":
+    left = compare(options())
+    if left:
+        sys.exit(f"missed: {'; '.join(left)}")
