@@ -19,7 +19,7 @@ use crate::home::{
 };
 use crate::passwords::{self, PasswordFile};
 use crate::report::Reporter;
-use crate::{exit, log};
+use crate::{exit, inherited, log};
 
 /// Descriptors that are kept for the log, the queue, deliveries and lookups.
 const DESCRIPTORS_RESERVED: usize = 100;
