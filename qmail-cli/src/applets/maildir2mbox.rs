@@ -64,7 +64,8 @@ fn convert() -> Result<(), String> {
     if messages.is_empty() {
         return Ok(());
     }
-    write_scratch(&old, &scratch, &messages)
+    // Its lock goes with it to its place, until the messages are gone: whoever comes next must not find them twice.
+    let _new = write_scratch(&old, &scratch, &messages)
         .map_err(|error| format!("unable to write {}: {error}", scratch.display()))?;
     fs::rename(&scratch, &mbox).map_err(|error| {
         let (from, to) = (scratch.display(), mbox.display());
@@ -75,7 +76,7 @@ fn convert() -> Result<(), String> {
     for message in &messages {
         if let Err(error) = fs::remove_file(&message.path) {
             let words = format!("unable to unlink {}: {error}", message.path.display());
-            let _ = exit::fatal("maildir2mbox: warning", &words, 0);
+            exit::warn(APPLET.names[0], &words);
         }
     }
     Ok(())
@@ -99,13 +100,17 @@ fn lock(mbox: &Path) -> io::Result<File> {
     }
 }
 
-fn write_scratch(mut old: &File, scratch: &Path, messages: &[Entry]) -> io::Result<()> {
+/// Gives the new file, locked.
+fn write_scratch(mut old: &File, scratch: &Path, messages: &[Entry]) -> io::Result<File> {
     let file = OpenOptions::new()
         .write(true)
         .create(true)
         .truncate(true)
         .mode(0o600)
         .open(scratch)?;
+    if !try_lock_mbox(&file, scratch, SystemTime::now())? {
+        return Err(io::Error::other("somebody else is writing it"));
+    }
     let mut new = BufWriter::with_capacity(CHUNK_OCTETS, file);
     let mut buffer = vec![0; CHUNK_OCTETS];
     let mut last = b'\n';
@@ -124,9 +129,9 @@ fn write_scratch(mut old: &File, scratch: &Path, messages: &[Entry]) -> io::Resu
     for message in messages {
         append(message, &mut new)?;
     }
-    new.into_inner()
-        .map_err(io::IntoInnerError::into_error)?
-        .sync_all()
+    let new = new.into_inner().map_err(io::IntoInnerError::into_error)?;
+    new.sync_all()?;
+    Ok(new)
 }
 
 fn append(message: &Entry, sink: &mut impl Write) -> io::Result<()> {
