@@ -41,6 +41,18 @@ impl TcpPeer {
         }
     }
 
+    /// Looks up the name of this end, unless it is known, and of the other, if that is wanted. A name that cannot be found out is none.
+    pub(crate) async fn look_up_names(&mut self, resolver: &dyn Resolver, remote: bool) {
+        if self.local_host.is_none() {
+            let name = name_of(resolver, self.local.ip()).await;
+            self.local_host = name.ok().flatten();
+        }
+        if remote {
+            let name = name_of(resolver, self.remote.ip()).await;
+            self.remote_host = name.ok().flatten();
+        }
+    }
+
     /// Asks the peer's ident server; no answer within `wait` is none. At most `octets_max` octets are kept.
     pub(crate) async fn ask_ident(&mut self, wait: Duration, octets_max: usize) {
         let asked = timeout(wait, ask_ident(self.local, self.remote, octets_max)).await;

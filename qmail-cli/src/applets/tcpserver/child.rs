@@ -11,7 +11,7 @@ use qmail_deliver::{HickoryResolver, Resolver as _};
 
 use super::{Options, Verbosity};
 use crate::applet::Call;
-use crate::tcp_peer::{TcpPeer, name_of, set};
+use crate::tcp_peer::{TcpPeer, set};
 use crate::{cdb_file, exit, stdio};
 
 /// As much of an ident answer as is kept.
@@ -79,14 +79,7 @@ async fn find_out(mut peer: TcpPeer, options: &Options<'_>) -> TcpPeer {
     peer.local_host = options.local_name.clone().map(Into::into);
     let wanted = options.look_up_remote || peer.local_host.is_none();
     if wanted && let Ok(resolver) = HickoryResolver::system() {
-        if peer.local_host.is_none() {
-            let name = name_of(&resolver, peer.local.ip()).await;
-            peer.local_host = name.ok().flatten();
-        }
-        if options.look_up_remote {
-            let name = name_of(&resolver, peer.remote.ip()).await;
-            peer.remote_host = name.ok().flatten();
-        }
+        peer.look_up_names(&resolver, options.look_up_remote).await;
         if options.paranoid
             && let Some(name) = &peer.remote_host
         {
