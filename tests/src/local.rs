@@ -69,6 +69,17 @@ impl Mailbox {
         mailbox
     }
 
+    /// A home with these instructions.
+    ///
+    /// # Panics
+    ///
+    /// There is no room for it.
+    pub fn with(binary: &Path, instructions: impl AsRef<[u8]>) -> Self {
+        let mailbox = Self::new(binary);
+        mailbox.write(".qmail", instructions);
+        mailbox
+    }
+
     /// The home of the mail system.
     pub fn qmail(&self) -> &Path {
         self.scratch.path()

@@ -26,9 +26,7 @@ fn mailbox() -> Mailbox {
 
 /// A mailbox with these instructions.
 fn with(instructions: impl AsRef<[u8]>) -> Mailbox {
-    let mailbox = mailbox();
-    mailbox.write(".qmail", instructions);
-    mailbox
+    Mailbox::with(Path::new(PROGRAM), instructions)
 }
 
 const MESSAGE: &str = "Subject: x\n\nbody\n";

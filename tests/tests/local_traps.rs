@@ -18,9 +18,7 @@ fn mailbox() -> Mailbox {
 
 /// A mailbox with these instructions.
 fn with(instructions: &str) -> Mailbox {
-    let mailbox = mailbox();
-    mailbox.write(".qmail", instructions);
-    mailbox
+    Mailbox::with(Path::new(PROGRAM), instructions)
 }
 
 /// Delivers to `joe-EXTENSION`.

@@ -1,7 +1,8 @@
 //! Delivery into files in mbox format.
 //!
 //! One message is written at a time, under exclusive locks of the whole file. Whatever fails, the file is cut back to what it
-//! was. A crash can leave a part of a message at the end; the next delivery starts on a new line.
+//! was. A crash can leave a part of a message at the end. The next delivery starts on a new line, and takes nothing away: from the
+//! file alone a part that we left cannot be told from what another program wrote.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
