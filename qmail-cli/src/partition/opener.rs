@@ -3,7 +3,7 @@
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -58,7 +58,7 @@ fn serve(home: &Home) -> Result<(), String> {
 
 /// Opens message after message, to the end of the requests.
 fn pass_on(
-    queue: &PathBuf,
+    queue: &Path,
     requests: &OwnedFd,
     deliverer: &OwnedFd,
     complaints: &Complaints,
@@ -86,7 +86,7 @@ fn pass_on(
 }
 
 /// Opens a message of the queue, to be read.
-fn open(queue: &PathBuf, id: MessageId) -> io::Result<OwnedFd> {
+fn open(queue: &Path, id: MessageId) -> io::Result<OwnedFd> {
     // A FIFO that somebody put there must not make the open wait.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let path = queue.join(Directory::mess(id).file(id));

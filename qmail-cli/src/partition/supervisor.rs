@@ -116,7 +116,7 @@ fn prepare(home: &Home) -> Result<(), StartError> {
 
 fn make(path: &Path, account: Account) -> io::Result<()> {
     match fs::DirBuilder::new().mode(0o750).create(path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
         _ => give(path, account),
     }
 }
