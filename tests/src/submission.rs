@@ -17,7 +17,7 @@ pub struct Submission {
 }
 
 /// Names of the links.
-const LINKS: [&str; 9] = [
+const LINKS: [&str; 13] = [
     "qmail-inject",
     "qmail-qmqpc",
     "qmail-qmqpd",
@@ -25,8 +25,12 @@ const LINKS: [&str; 9] = [
     "sendmail",
     "new-inject",
     "ofmipd",
+    "ofmipname",
     "iftocc",
     "822date",
+    "822field",
+    "822header",
+    "822received",
 ];
 
 /// It runs in the home and leaves message and envelope there.

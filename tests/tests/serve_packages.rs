@@ -7,7 +7,10 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use qmail_smtp::qmtp::{Answer, Answers, qmqp_frame, qmtp_frame};
+use qmail_core::pump::Pump;
+use qmail_smtp::qmtp::{
+    self, Answer, Answers, ClientEvent, ClientTimeouts, Protocol, qmqp_frame, qmtp_frame,
+};
 use qmail_tests::receiver::{delivered, proxy_header, queued};
 use qmail_tests::server::{PATIENCE, Server};
 use rustix::process::Signal;
@@ -133,6 +136,43 @@ fn each_recipient_of_a_qmtp_package_is_answered() {
     client.expect("Dsorry, that domain isn't in my list of allowed rcpthosts (#5.7.1)");
     client.send(b"x");
     client.expect_end();
+}
+
+#[tokio::test]
+async fn our_own_client_need_not_wait_for_answers() {
+    const PACKAGES: u64 = 20;
+    let home = tempfile::tempdir().unwrap();
+    let server = host(home.path(), &[]);
+    let stream = tokio::net::TcpStream::connect(server.listener("qmtp")).await;
+    let timeouts = ClientTimeouts::default();
+    let client = qmtp::Client::new(Protocol::Qmtp, timeouts, Instant::now());
+    let mut pump = Pump::new(client, stream.unwrap(), Instant::now);
+    let (mut begun, mut answers) = (0, Vec::new());
+    while let Some(event) = pump.next_event().await.unwrap() {
+        let client = pump.machine();
+        match event {
+            ClientEvent::Ready if begun == PACKAGES => client.finish(),
+            ClientEvent::Ready => {
+                begun += 1;
+                let recipients = [&b"ann@mail.test"[..], b"someone@far.test"];
+                let octets = TEXT.len() as u64;
+                client
+                    .start(octets, b"joe@elsewhere.test", &recipients)
+                    .unwrap();
+            }
+            ClientEvent::BodyWanted => client.body(TEXT),
+            ClientEvent::Answer {
+                package,
+                recipient,
+                answer,
+            } => answers.push((package, recipient, matches!(answer, Answer::Accepted(_)))),
+            event => assert_eq!(event, ClientEvent::Closed { cause: None }),
+        }
+    }
+    let each = |package| [(package, 0, true), (package, 1, false)];
+    let wanted: Vec<_> = (0..PACKAGES).flat_map(each).collect();
+    assert_eq!(answers, wanted);
+    server.wait_for_ends(PACKAGES as usize);
 }
 
 #[test]

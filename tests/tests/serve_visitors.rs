@@ -260,6 +260,27 @@ fn errors_and_recipients_have_limits() {
 }
 
 #[test]
+fn deliveries_ask_the_same_name_server() {
+    let home = tempfile::tempdir().unwrap();
+    let files = [
+        ("concurrencyremote", "1\n"),
+        ("relayclients", "192.0.2.1\n"),
+    ];
+    // A null MX.
+    let zone = json!({"never.test": {"MX": [[0, ""]]}});
+    let (server, _names) = host_with_names(home.path(), &files, zone);
+    for (recipient, failure) in [
+        ("x@never.test", "(#5.1.10)"),
+        ("x@gone.test", "couldn't_find_any_host_named_gone.test"),
+    ] {
+        let mut client = proxied(&server, 1);
+        greeted(&mut client);
+        send(&mut client, recipient);
+        server.wait_for_line(failure);
+    }
+}
+
+#[test]
 fn without_names_in_rules_nobody_is_asked_for_them() {
     let home = tempfile::tempdir().unwrap();
     // A name server that never answers.

@@ -121,10 +121,14 @@ impl EntranceControls {
 }
 
 impl EntranceControls {
+    /// Whether a rule is about names of clients.
+    pub(crate) fn wants_names(&self) -> bool {
+        self.rules.as_ref().is_some_and(|rules| rules.by_name)
+    }
+
     /// Whether the domain name system has to be asked about clients.
     pub(crate) fn wants_resolver(&self) -> bool {
-        let by_name = |rules: &ConnectionRules| rules.by_name;
-        !self.lists.is_empty() || self.rules.as_ref().is_some_and(by_name)
+        !self.lists.is_empty() || self.wants_names()
     }
 }
 

@@ -21,7 +21,7 @@ pub(crate) use controls::{
 };
 pub(crate) use create::{CreateError, FirstUser, create_controls, create_users};
 pub(crate) use directory::ControlError;
-pub(crate) use entrance::{ConnectionRules, EntranceControls, server_tls};
+pub(crate) use entrance::{EntranceControls, server_tls};
 pub(crate) use extra::extra_recipients;
 pub(crate) use spool_kind::SpoolKind;
 

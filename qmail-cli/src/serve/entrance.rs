@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use super::gate::{Full, Pass};
 use super::rules::Rules;
 use crate::dns_lists::{self, Block};
-use crate::home::{ConnectionRules, EntranceControls};
+use crate::home::EntranceControls;
 use crate::policy::Relaying;
 use crate::tcp_peer::{TcpPeer, confirmed_name_of};
 
@@ -41,8 +41,7 @@ impl Entrance {
     /// The name of a client, where a rule is about names. A name counts only if it has the client's address: who owns the
     /// address alone could give it any. Without an answer in time there is none.
     async fn name_for_rules(&self, client: IpAddr) -> Option<Bytes> {
-        let by_name = |rules: &ConnectionRules| rules.by_name;
-        if !self.controls.rules.as_ref().is_some_and(by_name) {
+        if !self.controls.wants_names() {
             return None;
         }
         let asked = confirmed_name_of(self.resolver.as_deref()?, client);
