@@ -313,7 +313,7 @@ def orders_reach_the_manager(system):
     assert system.run("queue", "count", "--home", system.home) == "1\n"
     system.run("queue", "delete", "--home", system.home, number)
     system.drained()
-    assert re.search(rf"order msg {number}: deleted", system.log()), system.log()
+    wait_for("the order in the log", lambda: re.search(rf"order msg {number}: deleted", system.log()))
     system.stop()
 
 
