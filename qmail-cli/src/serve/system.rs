@@ -100,7 +100,7 @@ impl Logins {
                 (false, None) => Passwords::File(file),
             },
             decoys,
-        )))
+        )?))
     }
 }
 
