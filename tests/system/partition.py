@@ -304,7 +304,8 @@ def orders_reach_the_manager(system):
     system.start()
     system.send("joe@here.test", text="Subject: held\r\n\r\nbody\r\n")
     wait_for("it to be routed", lambda: [path for path in (system.home / "queue" / "local").rglob("*") if path.is_file()])
-    number = str(json.loads(system.run("queue", "list", "--json", "--home", system.home).splitlines()[0])["message"])
+    listed = wait_for("it to be listed", lambda: system.run("queue", "list", "--json", "--home", system.home).splitlines())
+    number = str(json.loads(listed[0])["message"])
 
     def held():
         # It may be on its way into the schedule yet.

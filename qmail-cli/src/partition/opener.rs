@@ -139,7 +139,7 @@ mod tests {
         .unwrap();
         drop(manager);
         let complaints = Complaints::of("opener");
-        pass_on(&queue.path().to_owned(), &requests, &deliverer, &complaints).unwrap();
+        pass_on(queue.path(), &requests, &deliverer, &complaints).unwrap();
         drop(deliverer);
         let mut room = [0; 100];
         let mut passed_on = Vec::new();

@@ -82,7 +82,8 @@ fn prepare(home: &Home) -> Result<Arc<Accounts>, String> {
         move || Arc::clone(&tables),
         Passwords::File(Arc::new(file)),
         decoys,
-    );
+    )
+    .map_err(|error| error.to_string())?;
     Ok(Arc::new(accounts))
 }
 

@@ -119,7 +119,11 @@ fn rules(grants: &Grants) -> Result<Rules, seccompiler::BackendError> {
         families.push(SeccompRule::new(vec![netlink, route])?);
     }
     // Of all that a descriptor can be told, that nobody waits for it.
-    let no_waiting = is(1, libc::FIONBIO)?;
+    #[allow(
+        clippy::unnecessary_cast,
+        reason = "its type is another one in each C library"
+    )]
+    let no_waiting = is(1, libc::FIONBIO as u64)?;
     rules.insert(libc::SYS_ioctl, vec![SeccompRule::new(vec![no_waiting])?]);
     // No rules at all would let every family through.
     if !families.is_empty() {
