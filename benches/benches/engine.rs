@@ -1,6 +1,5 @@
 //! What the engine costs a message: a spool in memory, deliveries that do nothing.
 
-use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -12,9 +11,7 @@ use qmail_core::route::Tables;
 use qmail_core::{
     Address, Delivery, Destination, Envelope, Job, Origin, Outcome, ReversePath, Submit,
 };
-use qmail_queue::{
-    Channel, Config, Engine, Limits, MemorySpool, MessageId, Parts, Queue, Scheduler, SystemClock,
-};
+use qmail_queue::{Config, Engine, MemorySpool, Parts, Queue, SystemClock};
 
 const MESSAGES: usize = 1_000;
 
@@ -83,23 +80,5 @@ fn engine(criterion: &mut Criterion) {
     group.finish();
 }
 
-fn scheduler(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("scheduler");
-    group.sample_size(10);
-    group.throughput(Throughput::Elements(1_000_000));
-    group.bench_function("a million messages found", |bencher| {
-        bencher.iter(|| {
-            let mut scheduler = Scheduler::new(Limits::default());
-            for number in 0..1_000_000_u64 {
-                let due = [None, Some(2_000_000 + number * 7_919 % 600_000)];
-                scheduler.handle_found(MessageId(number), 1_000_000, due);
-            }
-            black_box(scheduler.waiting(Channel::Remote));
-            scheduler
-        });
-    });
-    group.finish();
-}
-
-criterion_group!(benches, engine, scheduler);
+criterion_group!(benches, engine);
 criterion_main!(benches);

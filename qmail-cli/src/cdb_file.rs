@@ -1,8 +1,8 @@
 //! Constant databases on disk: a new one takes the place of the old one at once and whole.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use bytes::Bytes;
@@ -11,7 +11,7 @@ use qmail_core::cdb::{Cdb, CdbError, OnDisk, ReadAt, ReadError, Writer};
 /// Largest cdb in octets that is read: its format ends there, too.
 const FILE_OCTETS_MAX: u64 = 4 << 30;
 
-/// Writes `temporary` (mode 0644), makes it durable, and renames it to `path`.
+/// Writes `temporary` (mode 0644, whatever the umask: servers read it as other users), makes it durable, and renames it to `path`.
 ///
 /// # Errors
 ///
@@ -30,6 +30,7 @@ pub(crate) fn replace<E: From<io::Error>>(
     let mut writer = Writer::new(file)?;
     fill(&mut writer)?;
     let file = writer.finish()?;
+    file.set_permissions(Permissions::from_mode(0o644))?;
     file.sync_all()?;
     drop(file);
     fs::rename(temporary, path)?;

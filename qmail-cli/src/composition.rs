@@ -31,8 +31,6 @@ pub(crate) fn host_rules(home: &Home, override_file: Option<&Path>) -> io::Resul
 /// The host of Message-ID, rewritten.
 pub(crate) fn id_host(home: &Home, rules: &HostRules) -> io::Result<Vec<u8>> {
     let mut id_host = host(home, "QMAILIDHOST", "idhost")?;
-    // A variable may hold anything; a field may not.
-    id_host.retain(|octet| !octet.is_ascii_control());
     rules.apply_to_host(&mut id_host);
     Ok(id_host)
 }

@@ -39,6 +39,7 @@ mod passwords;
 mod policy;
 mod privilege;
 mod queue_config;
+mod queue_convert;
 mod queue_desk;
 mod queue_program;
 mod queue_submit;

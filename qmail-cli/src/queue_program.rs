@@ -4,12 +4,14 @@
 //! descriptor 6. It queues nothing unless the envelope is complete, so stopping half-way is safe.
 
 use std::io::{self, BufWriter, Read as _, Write};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use command_fds::{CommandFdExt as _, FdMapping};
 use qmail_core::{QueueExit, QueueFailure};
+use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
 
 use crate::classic;
 
@@ -33,28 +35,33 @@ pub(crate) struct QueueProgram {
 }
 
 impl QueueProgram {
-    /// Starts `QMAILQUEUE`, or `bin/qmail-queue`, in the current directory, which must be the home.
+    /// Starts `QMAILQUEUE`, or `bin/qmail-queue`, in the current directory, which must be the home. For programs that start
+    /// no other at the same time.
     pub(crate) fn start() -> Result<Self, QueueFailure> {
-        Self::start_in(Path::new(""))
+        Self::start_command(command_of(Path::new("")), Self::spawn_quickly)
     }
 
     /// Starts `QMAILQUEUE`, or `bin/qmail-queue` of this home, or this binary as that if there is none, whatever the current
     /// directory is.
     pub(crate) fn start_in(home: &Path) -> Result<Self, QueueFailure> {
-        Self::start_command(command_of(home))
+        Self::start_command(command_of(home), Self::spawn)
     }
 
     /// The same for a bounce, which [`FOR_BOUNCE`] says.
     pub(crate) fn start_for_bounce(home: &Path) -> Result<Self, QueueFailure> {
-        Self::start_command(command_of(home).map(|mut command| {
+        let command = command_of(home).map(|mut command| {
             command.env(FOR_BOUNCE, "1");
             command
-        }))
+        });
+        Self::start_command(command, Self::spawn)
     }
 
-    fn start_command(command: io::Result<Command>) -> Result<Self, QueueFailure> {
+    fn start_command(
+        command: io::Result<Command>,
+        spawn: fn(Command, CustomError) -> io::Result<Self>,
+    ) -> Result<Self, QueueFailure> {
         command
-            .and_then(Self::spawn)
+            .and_then(|command| spawn(command, CustomError::new()?))
             .map_err(|error| match error.kind() {
                 io::ErrorKind::OutOfMemory => QueueFailure::MEMORY,
                 _ => QueueExit::Code(120)
@@ -63,22 +70,38 @@ impl QueueProgram {
             })
     }
 
-    fn spawn(mut command: Command) -> io::Result<Self> {
-        let (message_reader, message) = io::pipe()?;
-        let (envelope_reader, envelope) = io::pipe()?;
-        let (custom_error, custom_error_writer) = io::pipe()?;
+    /// Starts the program without a copy of this process first, which is dear where the process lasts a millisecond: what the
+    /// program is to inherit as descriptor 6 is at that number here already. Somebody who starts another program at the same
+    /// time would give it the same descriptor.
+    fn spawn_quickly(command: Command, custom_error: CustomError) -> io::Result<Self> {
+        let six = fcntl_dupfd_cloexec(&custom_error.writer, CUSTOM_ERROR)?;
+        if six.as_raw_fd() != CUSTOM_ERROR {
+            // The number is taken, by what somebody gave to us.
+            return Self::spawn(command, custom_error);
+        }
+        fcntl_setfd(&six, FdFlags::empty())?;
+        Self::spawn_child(command, custom_error.reader)
+    }
+
+    fn spawn(mut command: Command, custom_error: CustomError) -> io::Result<Self> {
         let mapping = FdMapping {
-            parent_fd: custom_error_writer.into(),
+            parent_fd: custom_error.writer.into(),
             child_fd: CUSTOM_ERROR,
         };
         command
-            .stdin(Stdio::from(message_reader))
-            .stdout(Stdio::from(envelope_reader));
-        command
             .fd_mappings(vec![mapping])
             .map_err(io::Error::other)?;
+        Self::spawn_child(command, custom_error.reader)
+    }
+
+    fn spawn_child(mut command: Command, custom_error: io::PipeReader) -> io::Result<Self> {
+        let (message_reader, message) = io::pipe()?;
+        let (envelope_reader, envelope) = io::pipe()?;
+        command
+            .stdin(Stdio::from(message_reader))
+            .stdout(Stdio::from(envelope_reader));
         let child = command.spawn()?;
-        // `command` holds our copy of descriptor 6; without it the reader sees the end.
+        // `command` holds our copies of what the child reads and writes; without them we see its end.
         drop(command);
         Ok(Self {
             child,
@@ -136,6 +159,19 @@ impl QueueProgram {
         drop(self.message.take());
         drop(self.envelope.take());
         let _ = self.child.wait();
+    }
+}
+
+/// The two ends of what the program says in its own words.
+struct CustomError {
+    reader: io::PipeReader,
+    writer: io::PipeWriter,
+}
+
+impl CustomError {
+    fn new() -> io::Result<Self> {
+        let (reader, writer) = io::pipe()?;
+        Ok(Self { reader, writer })
     }
 }
 

@@ -27,6 +27,16 @@ pub(crate) struct TcpPeer {
     pub(crate) remote_info: Option<Bytes>,
 }
 
+/// What is wanted of the name of the other end.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum RemoteName {
+    Unasked,
+    /// Whatever its address leads to.
+    AsTold,
+    /// One that leads back to its address.
+    Confirmed,
+}
+
 impl TcpPeer {
     /// Nothing is found out yet. IPv4 addresses that came in by an IPv6 socket are IPv4 addresses.
     pub(crate) fn new(local: SocketAddr, remote: SocketAddr) -> Self {
@@ -42,15 +52,17 @@ impl TcpPeer {
     }
 
     /// Looks up the name of this end, unless it is known, and of the other, if that is wanted. A name that cannot be found out is none.
-    pub(crate) async fn look_up_names(&mut self, resolver: &dyn Resolver, remote: bool) {
+    pub(crate) async fn look_up_names(&mut self, resolver: &dyn Resolver, remote: RemoteName) {
         if self.local_host.is_none() {
             let name = name_of(resolver, self.local.ip()).await;
             self.local_host = name.ok().flatten();
         }
-        if remote {
-            let name = name_of(resolver, self.remote.ip()).await;
-            self.remote_host = name.ok().flatten();
-        }
+        let name = match remote {
+            RemoteName::Unasked => return,
+            RemoteName::AsTold => name_of(resolver, self.remote.ip()).await,
+            RemoteName::Confirmed => confirmed_name_of(resolver, self.remote.ip()).await,
+        };
+        self.remote_host = name.ok().flatten();
     }
 
     /// Asks the peer's ident server; no answer within `wait` is none. At most `octets_max` octets are kept.
@@ -125,6 +137,21 @@ pub(crate) async fn name_of(
         Ok(names) => Ok(names
             .first()
             .map(|name| Bytes::from(name.to_ascii_lowercase()))),
+        Err(LookupError::NoSuchName) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The name of an address, if that name has this address: what the owner of the address alone says of it is left out.
+pub(crate) async fn confirmed_name_of(
+    resolver: &dyn Resolver,
+    address: IpAddr,
+) -> Result<Option<Bytes>, LookupError> {
+    let Some(name) = name_of(resolver, address).await? else {
+        return Ok(None);
+    };
+    match resolver.addresses(&name).await {
+        Ok(addresses) => Ok(addresses.contains(&address).then_some(name)),
         Err(LookupError::NoSuchName) => Ok(None),
         Err(error) => Err(error),
     }

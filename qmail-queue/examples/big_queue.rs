@@ -1,8 +1,9 @@
 //! What a queue with many waiting messages costs: its start, a new message meanwhile, memory.
 //!
-//! `cargo run --release -p qmail-queue --example big_queue -- [MESSAGES [DIRECTORY]]` makes a split-directory queue of so many
-//! messages (1000 if not given) to hosts that are due tomorrow, in a fresh directory below DIRECTORY (that for temporary files if none
-//! is named), starts an engine on it, and removes it again. A million messages take three million files and 8 GB.
+//! `cargo run --release -p qmail-queue --example big_queue -- [MESSAGES [DIRECTORY [split|journal]]]` makes a queue of so many messages
+//! (1000 if not given) to hosts that are due tomorrow, in a fresh directory below DIRECTORY (that for temporary files if none is named),
+//! starts an engine on it, and removes it again. With `keep` after all that, it only makes `DIRECTORY/queue` and leaves it there, for another
+//! program to be started on. A million messages take three million files and 8 GB, or 500 MB of journal.
 #![expect(
     clippy::disallowed_methods,
     reason = "a measurement needs the real clock and disk"
@@ -12,60 +13,106 @@ use std::error::Error;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::{Duration, Instant, SystemTime};
 
 use async_trait::async_trait;
 use futures::executor::block_on;
+use futures::future::try_join_all;
 use qmail_core::control::Set;
 use qmail_core::route::Tables;
 use qmail_core::{Address, Delivery, Envelope, Job, Origin, Outcome, ReversePath, Submit};
+use qmail_queue::split::create_locks;
 use qmail_queue::split::layout::Directory;
 use qmail_queue::{
-    Channel, Config, Engine, MessageId, Parts, Queue, SplitSpool, SystemClock, Workers,
+    Channel, Config, Engine, Entry, Form, JournalSpool, MessageId, Parts, Queue, Routed,
+    SplitSpool, Spool, SystemClock, Workers,
 };
 
 /// Numbers that no inode has.
 const FIRST: u64 = 1 << 40;
 const WORKERS: usize = 8;
 
-fn main() -> ExitCode {
-    let mut arguments = std::env::args_os().skip(1);
-    let messages = match arguments.next() {
-        None => Ok(1_000),
-        Some(text) => text.to_str().unwrap_or_default().parse::<usize>(),
+/// Writers that fill a journal.
+const WRITERS: usize = 500;
+
+const USAGE: &str = "usage: big_queue [MESSAGES [DIRECTORY [split|journal [keep]]]]";
+
+/// What the command line says.
+struct Plan {
+    messages: usize,
+    directory: PathBuf,
+    form: Form,
+    keep: bool,
+}
+
+fn plan() -> Option<Plan> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let mut arguments = arguments.iter().map(String::as_str);
+    let messages = arguments.next().unwrap_or("1000").parse().ok()?;
+    let directory = arguments.next();
+    let form = match arguments.next() {
+        None | Some("split") => Form::Split,
+        Some("journal") => Form::Journal,
+        Some(_) => return None,
     };
-    let Ok(messages) = messages else {
-        eprintln!("usage: big_queue [MESSAGES [DIRECTORY]]");
+    let keep = match arguments.next() {
+        None => false,
+        Some("keep") => true,
+        Some(_) => return None,
+    };
+    Some(Plan {
+        messages,
+        directory: directory.map_or_else(std::env::temp_dir, PathBuf::from),
+        form,
+        keep,
+    })
+}
+
+fn main() -> ExitCode {
+    let Some(plan) = plan() else {
+        eprintln!("{USAGE}");
         return ExitCode::from(100);
     };
-    let directory = arguments
-        .next()
-        .map_or_else(std::env::temp_dir, PathBuf::from);
-    let root = directory.join(format!("big_queue.{}", std::process::id()));
-    let result = measure(&root, messages);
-    let removed = std::fs::remove_dir_all(&root);
-    match result.and(removed.map_err(Into::into)) {
+    let result = if plan.keep {
+        make(&plan.directory.join("queue"), &plan)
+    } else {
+        let root = plan
+            .directory
+            .join(format!("big_queue.{}", std::process::id()));
+        let result = std::fs::create_dir(&root)
+            .map_err(Into::into)
+            .and_then(|()| measure(&root, &plan));
+        let removed = std::fs::remove_dir_all(&root);
+        result.and(removed.map_err(Into::into))
+    };
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("big_queue: {}: {error}", root.display());
+            eprintln!("big_queue: {}: {error}", plan.directory.display());
             ExitCode::from(111)
         }
     }
 }
 
-fn measure(root: &Path, messages: usize) -> Result<(), Box<dyn Error>> {
-    let begun = Instant::now();
-    SplitSpool::create(root)?;
-    fill(root, messages)?;
-    println!("{messages} messages made in {:.1?}", begun.elapsed());
-
+fn measure(root: &Path, plan: &Plan) -> Result<(), Box<dyn Error>> {
+    let messages = plan.messages;
+    // By another process, so that what that took of memory counts for nothing here.
+    let made = Command::new(std::env::current_exe()?)
+        .arg(messages.to_string())
+        .arg(root)
+        .args([plan.form.name(), "keep"])
+        .status()?;
+    if !made.success() {
+        return Err("the queue could not be made".into());
+    }
+    let queue_root = root.join("queue");
     let before = resident_octets()?;
     let begun = Instant::now();
     let (delivered, deliveries) = mpsc::channel();
-    let queue = start(root, delivered)?;
+    let queue = start(&queue_root, plan.form, delivered)?;
     submit(&queue)?;
     deliveries.recv_timeout(Duration::from_secs(600))?;
     println!("a new message delivered after {:.1?}", begun.elapsed());
@@ -90,13 +137,17 @@ fn measure(root: &Path, messages: usize) -> Result<(), Box<dyn Error>> {
 }
 
 /// An engine on its own thread.
-fn start(root: &Path, delivered: mpsc::Sender<()>) -> Result<Queue, Box<dyn Error>> {
-    let spool = SplitSpool::open(root, Workers::threads(WORKERS)?)?.keeping_spares();
+fn start(root: &Path, form: Form, delivered: mpsc::Sender<()>) -> Result<Queue, Box<dyn Error>> {
+    let workers = Workers::threads(WORKERS)?;
+    let spool: Arc<dyn Spool> = match form {
+        Form::Split => Arc::new(SplitSpool::open(root, workers)?.keeping_spares()),
+        Form::Journal => Arc::new(JournalSpool::open(root.join("journal"), workers)?),
+    };
     let mut tables = Tables::new("here.example");
     tables.locals = Set::parse(b"here.example\n");
     let delivery = Arc::new(Taking(delivered));
     let parts = Parts::new(
-        Arc::new(spool),
+        spool,
         Arc::new(SystemClock::new()?),
         tables,
         delivery.clone(),
@@ -130,9 +181,39 @@ fn submit(queue: &Queue) -> Result<(), Box<dyn Error>> {
     })
 }
 
-/// Messages as an engine leaves them that could not deliver them.
-fn fill(root: &Path, messages: usize) -> std::io::Result<()> {
-    let tomorrow = SystemTime::now() + Duration::from_secs(86_400);
+/// Makes a queue of messages as an engine leaves them that could not deliver them.
+fn make(queue: &Path, plan: &Plan) -> Result<(), Box<dyn Error>> {
+    let begun = Instant::now();
+    create_locks(queue)?;
+    match plan.form {
+        Form::Split => {
+            SplitSpool::create(queue)?;
+            fill_split(queue, plan.messages)?;
+        }
+        Form::Journal => {
+            let journal = queue.join("journal");
+            JournalSpool::create(&journal)?;
+            let spool = JournalSpool::open(journal, Workers::threads(WORKERS)?)?;
+            block_on(fill(&spool, plan.messages))?;
+        }
+    }
+    // What is measured must not wait for this.
+    sync_whole(File::open(queue)?)?;
+    let (messages, form) = (plan.messages, plan.form.name());
+    println!(
+        "{messages} messages made in {:.1?}, {form}",
+        begun.elapsed()
+    );
+    Ok(())
+}
+
+fn tomorrow() -> SystemTime {
+    SystemTime::now() + Duration::from_secs(86_400)
+}
+
+/// File by file, which is much faster than the spool is.
+fn fill_split(root: &Path, messages: usize) -> std::io::Result<()> {
+    let tomorrow = tomorrow();
     for number in 0..messages as u64 {
         let id = MessageId(FIRST + number);
         let at = |directory: Directory| root.join(directory.file(id));
@@ -142,8 +223,41 @@ fn fill(root: &Path, messages: usize) -> std::io::Result<()> {
         write!(remote, "Tyou@host{number}.example\0")?;
         remote.set_modified(tomorrow)?;
     }
-    // What is measured must not wait for this.
-    sync_whole(File::open(root)?)
+    Ok(())
+}
+
+async fn fill(spool: &dyn Spool, messages: usize) -> Result<(), Box<dyn Error>> {
+    let writers = (0..WRITERS).map(|writer| async move {
+        for number in (writer..messages).step_by(WRITERS) {
+            put_off(spool, number).await?;
+        }
+        Ok::<_, Box<dyn Error>>(())
+    });
+    try_join_all(writers).await?;
+    Ok(())
+}
+
+async fn put_off(spool: &dyn Spool, number: usize) -> Result<(), Box<dyn Error>> {
+    let now = SystemTime::now();
+    let entry = Entry {
+        origin: Origin::Network,
+        uid: 0,
+        pid: std::process::id(),
+        now,
+    };
+    let mut draft = spool.begin(entry).await?;
+    draft.write("Subject: old\n\nold\n".into()).await?;
+    let to = vec![Address::new(format!("you@host{number}.example"))?];
+    let envelope = Envelope::new(Address::new("me@here.example")?.into(), to.clone());
+    let id = draft.commit(&envelope).await?.id;
+    let routed = Routed {
+        sender: envelope.sender,
+        remote: to,
+        birth_seconds: now.duration_since(SystemTime::UNIX_EPOCH)?.as_secs(),
+        ..Routed::default()
+    };
+    spool.route(id, routed).await?;
+    Ok(spool.put_off(id, Channel::Remote, tomorrow()).await?)
 }
 
 #[cfg(target_os = "linux")]

@@ -1,10 +1,12 @@
-//! How many messages a second a disk makes durable, by itself and under the split-directory spool.
+//! How many messages a second a disk makes durable, by itself and under the spools.
 //!
 //! `cargo run --release -p qmail-queue --example spool_rate -- [DIRECTORY [SECONDS]]` measures in a fresh directory below
-//! DIRECTORY (that for temporary files if none is named), which it removes again; SECONDS is for each figure, 0.2 if not given. "raw" is the disk alone: batches of files of 2 KB, created and made durable by one
-//! `syncfs` or by `fsync` on each and on their directory, one batch after the other. "spool" is accepted messages of 2 KB,
-//! each writer waiting for its yes before it goes on; "life" is accept, route, read and close. The files of a measurement stay
-//! until the end: ext4 is slow to create files where some were removed a moment ago.
+//! DIRECTORY (that for temporary files if none is named), which it removes again; SECONDS is for each figure, 0.2 if not given. Three
+//! columns are the disk alone, with batches of as many messages of 2 KB as there are writers, one batch after the other: "syncfs" and
+//! "fsync" make a file of each, durable by one `syncfs`, or by `fsync` on each and on their directory; "log" appends all to one file
+//! whose room was made before, durable by one `fdatasync`. The others are spools, each writer waiting for its yes before it goes on:
+//! "split" and "journal" accept, "split life" and "journal life" accept, route, read and close. The files of a measurement stay until the
+//! end: ext4 is slow to create files where some were removed a moment ago.
 #![expect(
     clippy::disallowed_methods,
     reason = "a measurement needs the real clock and disk"
@@ -13,6 +15,7 @@
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime};
@@ -21,7 +24,7 @@ use bytes::Bytes;
 use futures::executor::block_on;
 use futures::future::join_all;
 use qmail_core::{Address, Envelope, Origin};
-use qmail_queue::{Channel, Entry, Routed, SplitSpool, Spool, Workers};
+use qmail_queue::{Channel, Entry, JournalSpool, Routed, SplitSpool, Spool, Workers};
 
 const MESSAGE_OCTETS: usize = 2048;
 const WRITERS: [usize; 3] = [1, 10, 50];
@@ -53,16 +56,61 @@ fn main() -> ExitCode {
 }
 
 fn measure(root: &Path, time: Duration) -> std::io::Result<()> {
-    println!("messages/s      raw syncfs   raw fsync       spool        life");
+    println!("messages/s    syncfs   fsync   split  split life     log  journal  journal life");
     for writers in WRITERS {
         let at = |name: &str| root.join(format!("{name}{writers}"));
         let whole = raw(&at("whole"), writers, time, true)?;
         let each = raw(&at("each"), writers, time, false)?;
-        let spool = spooled(&at("spool"), writers, time, false)?;
-        let life = spooled(&at("life"), writers, time, true)?;
-        println!("{writers:>3} writers {whole:>14.0}{each:>12.0}{spool:>12.0}{life:>12.0}");
+        let split = spooled(&*new_split(&at("split"))?, writers, time, false)?;
+        let split_life = spooled(&*new_split(&at("split_life"))?, writers, time, true)?;
+        let log = log(&at("log"), writers, time)?;
+        let journal = spooled(&*new_journal(&at("journal"))?, writers, time, false)?;
+        let journal_life = spooled(&*new_journal(&at("journal_life"))?, writers, time, true)?;
+        println!(
+            "{writers:>3} writers {whole:>9.0}{each:>8.0}{split:>8.0}{split_life:>12.0}{log:>8.0}{journal:>9.0}{journal_life:>14.0}"
+        );
+        let of_files = 100.0 * split / whole.max(each);
+        let of_log = 100.0 * journal / log;
+        println!(
+            "            split: {of_files:.0} per cent of the files; journal: {of_log:.0} per cent of the log"
+        );
     }
     Ok(())
+}
+
+fn new_split(root: &Path) -> std::io::Result<Box<dyn Spool>> {
+    SplitSpool::create(root)?;
+    let spool = SplitSpool::open(root, Workers::threads(WORKERS)?);
+    Ok(Box::new(spool.map_err(std::io::Error::other)?))
+}
+
+fn new_journal(root: &Path) -> std::io::Result<Box<dyn Spool>> {
+    JournalSpool::create(root)?;
+    let spool = JournalSpool::open(root, Workers::threads(WORKERS)?);
+    Ok(Box::new(spool.map_err(std::io::Error::other)?))
+}
+
+/// Messages a second that are appended to a file, over and over.
+fn log(path: &Path, batch: usize, time: Duration) -> std::io::Result<f64> {
+    const FILE_OCTETS: u64 = 64 << 20;
+    let file = File::create_new(path)?;
+    let zeros = vec![0; 1 << 20];
+    for offset in (0..FILE_OCTETS).step_by(zeros.len()) {
+        file.write_all_at(&zeros, offset)?;
+    }
+    file.sync_all()?;
+    let text = vec![b'x'; MESSAGE_OCTETS * batch];
+    let (start, mut count, mut offset) = (Instant::now(), 0, 0);
+    while start.elapsed() < time {
+        if offset + text.len() as u64 > FILE_OCTETS {
+            offset = 0;
+        }
+        file.write_all_at(&text, offset)?;
+        file.sync_data()?;
+        offset += text.len() as u64;
+        count += batch;
+    }
+    Ok(count as f64 / start.elapsed().as_secs_f64())
 }
 
 /// Messages a second of the disk alone.
@@ -98,16 +146,13 @@ fn sync_whole(_directory: impl AsFd) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Messages a second through the spool.
-fn spooled(root: &Path, writers: usize, time: Duration, life: bool) -> std::io::Result<f64> {
-    SplitSpool::create(root)?;
-    let spool =
-        SplitSpool::open(root, Workers::threads(WORKERS)?).map_err(std::io::Error::other)?;
+/// Messages a second through a spool.
+fn spooled(spool: &dyn Spool, writers: usize, time: Duration, life: bool) -> std::io::Result<f64> {
     let start = Instant::now();
     let counts = block_on(join_all((0..writers).map(|_| async {
         let mut count = 0;
         while start.elapsed() < time {
-            one_message(&spool, life).await?;
+            one_message(spool, life).await?;
             count += 1;
         }
         Ok(count)
@@ -119,7 +164,7 @@ fn spooled(root: &Path, writers: usize, time: Duration, life: bool) -> std::io::
 }
 
 async fn one_message(
-    spool: &SplitSpool,
+    spool: &dyn Spool,
     life: bool,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let entry = Entry {

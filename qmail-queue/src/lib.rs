@@ -34,7 +34,7 @@ pub mod submission;
 mod workers;
 
 pub use clock::{Clock, ManualClock, Now, SystemClock};
-pub use convert::{Adopt, ConvertError, convert};
+pub use convert::{Adopt, Change, ChangeError, Changed, ConvertError, Copying, Damage, Form};
 #[cfg(any(test, feature = "sim"))]
 pub use disk::{Choices, SimDisk, Trouble};
 pub use disk::{Disk, DiskFile, RealDisk, Stat};

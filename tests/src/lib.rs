@@ -2,10 +2,12 @@
 #![forbid(unsafe_code)]
 
 pub mod conformance;
+pub mod dns;
 pub mod hostile;
 pub mod hosts;
 pub mod local;
 pub mod manager;
+pub mod receiver;
 pub mod recipes;
 pub mod server;
 pub mod submission;

@@ -3,7 +3,7 @@
 //! Everything waits at most [`PATIENCE`]: a test that hangs fails instead.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -11,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+use socket2::{Domain, Socket, Type};
 
 use crate::tls::{Identity, Wire};
 
@@ -240,7 +241,23 @@ impl Client {
     ///
     /// If nobody listens.
     pub fn open(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).expect("somebody listens");
+        Self::over(TcpStream::connect(address).expect("somebody listens"))
+    }
+
+    /// Connects from an address of this host.
+    ///
+    /// # Panics
+    ///
+    /// If nobody listens, or it is no address of this host.
+    pub fn open_from(local: Ipv4Addr, address: SocketAddr) -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        let local = SocketAddr::from((local, 0));
+        socket.bind(&local.into()).expect("an address of this host");
+        socket.connect(&address.into()).expect("somebody listens");
+        Self::over(socket.into())
+    }
+
+    fn over(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
         stream.set_write_timeout(Some(PATIENCE)).expect("a socket");
         stream.set_nodelay(true).expect("a socket");

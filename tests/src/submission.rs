@@ -17,13 +17,17 @@ pub struct Submission {
 }
 
 /// Names of the links.
-const LINKS: [&str; 6] = [
+const LINKS: [&str; 10] = [
     "qmail-inject",
     "sendmail",
     "new-inject",
     "ofmipd",
+    "ofmipname",
     "iftocc",
     "822date",
+    "822field",
+    "822header",
+    "822received",
 ];
 
 /// It runs in the home and leaves message and envelope there.

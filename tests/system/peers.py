@@ -92,6 +92,19 @@ def smtp_source_sends_two_thousand():
         assert len({path.name for path in w.files()}) == 2000
 
 
+def qmqp_source_sends_five_hundred():
+    port = free_port()
+    with world("qmqp", control={"relayclients": "127.0.0.1"}, options=["--qmqp", f"127.0.0.1:{port}"]) as w:
+        source = [program("qmqp-source"), "-4", "-s", "20", "-m", "500", "-l", "2048", "-f", "s@client.test", "-t", f"alice@{HOST}", f"127.0.0.1:{port}"]
+        subprocess.run(source, check=True, timeout=60)
+        w.wait_mails(500, 60)
+        assert all(b" with QMQP; " in path.read_bytes() for path in w.files())
+    port = free_port()
+    with world("qmqp-stranger", options=["--qmqp", f"127.0.0.1:{port}"]) as w:
+        refused = subprocess.run([*source[:-1], f"127.0.0.1:{port}"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60)
+        assert refused.returncode != 0 and w.files() == [], refused.stdout.decode()
+
+
 def fetchmail_reads():
     with world("fetchmail") as w, tempfile.TemporaryDirectory() as home:
         for n in range(3):
@@ -316,7 +329,7 @@ def a_sync_for_every_message():
         assert w.queued() == 50
 
 
-TESTS = [smtplib_sends_and_poplib_reads_every_octet, swaks_sends, curl_sends_and_fetches, smtp_source_sends_two_thousand, fetchmail_reads, mpop_reads,
+TESTS = [smtplib_sends_and_poplib_reads_every_octet, swaks_sends, curl_sends_and_fetches, smtp_source_sends_two_thousand, qmqp_source_sends_five_hundred, fetchmail_reads, mpop_reads,
          second_instance_receives, sink_receives_many, sink_down_then_up, sink_refuses_and_the_sender_is_told, stalled_peers_disturb_nobody,
          fifty_megabytes_stay_out_of_memory, ten_thousand_recipients, thousand_idle_connections, a_sync_for_every_message]
 

@@ -109,6 +109,20 @@ fn difference_3_no_line_break_in_an_address() {
         ["From: \"Joe Bcc: eve@x.test\" <joe@mail.test>"]
     );
     assert_eq!(named.recipients(), ["a@b.test"]);
+    for program in ["qmail-inject", "new-inject"] {
+        let named = submission().run(
+            program,
+            &["a@b.test"],
+            &[("QMAILIDHOST", "id.test\nBcc: eve@x.test\r")],
+            b"\n",
+        );
+        let [id] = &lines(&named, "Message-ID:")[..] else {
+            panic!("{program}: {}", named.message());
+        };
+        assert!(id.ends_with(".qmail@id.testBcc: eve@x.test>"), "{id}");
+        assert!(!named.message().contains(['\r']), "{program}");
+        assert!(lines(&named, "Bcc").is_empty(), "{program}");
+    }
 }
 
 /// The fold of a quoted string or comment is one blank.
@@ -358,7 +372,7 @@ fn difference_13_the_year_2038_is_no_end() {
     insta::assert_snapshot!(ran.stdout, @r"
     2106-02-07 06:28:16 +0000
     2106-02-07 06:28:16 +0000
-    Sun Feb 07 06:28:16 2106
+    Sun Feb  7 06:28:16 2106
     ");
 }
 

@@ -229,3 +229,39 @@ fn no_more_is_started_than_the_spawner_can_do() {
     // The number that is free is used again.
     assert_eq!(manager.remote.request().delivery, 1);
 }
+
+/// README.md says which test plays which entry of `cases/hostile.json`; here it is held to it.
+#[test]
+fn every_entry_has_a_test_where_the_readme_says() {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = fs::read_to_string(tests.join("README.md")).unwrap();
+    let rows = readme.lines().filter_map(|line| {
+        let cells: Vec<_> = line.split('|').map(str::trim).collect();
+        let [_, entry, file, test, _] = cells[..] else {
+            return None;
+        };
+        let file = file.strip_prefix('`')?.strip_suffix('`')?;
+        let test = test.strip_prefix('`')?.split('`').next()?;
+        file.ends_with(".rs").then_some((entry, file, test))
+    });
+    let rows: Vec<_> = rows.collect();
+    for (entry, file, test) in &rows {
+        let text = fs::read_to_string(tests.join("..").join(file)).unwrap();
+        assert!(
+            text.contains(&format!("fn {test}(")),
+            "{entry}: {file} {test}"
+        );
+    }
+    let cases = fs::read(tests.join("cases/hostile.json")).unwrap();
+    let entries: Vec<serde_json::Value> = serde_json::from_slice(&cases).unwrap();
+    let entries = entries
+        .iter()
+        .filter(|entry| entry["area"] == "queue-fault");
+    for entry in entries {
+        let id = entry["id"].as_str().unwrap();
+        assert!(
+            rows.iter().any(|(name, ..)| *name == id),
+            "{id} is not in README.md"
+        );
+    }
+}

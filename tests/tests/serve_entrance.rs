@@ -5,31 +5,15 @@ use std::fs;
 use std::path::Path;
 
 use qmail_core::sasl;
+use qmail_tests::receiver::{delivered, proxied, queued, send};
 use qmail_tests::server::{Client, Server};
 use qmail_tests::tls::Identity;
 use rustix::process::Signal;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_qmail-under-test");
 
-/// A host that delivers nothing to others, with these control files besides.
 fn host(home: &Path, files: &[(&str, &str)], arguments: &[&str]) -> Server {
-    let control = home.join("control");
-    fs::create_dir_all(&control).unwrap();
-    for (name, text) in [
-        ("me", "mail.test\n"),
-        ("rcpthosts", "mail.test\n"),
-        ("concurrencyremote", "0\n"),
-    ]
-    .iter()
-    .chain(files)
-    {
-        fs::write(control.join(name), text).unwrap();
-    }
-    let mailbox = format!("ann={}", home.join("ann/Maildir").display());
-    // In a split queue the text of a message is a file.
-    let mut all = vec!["--mailbox", &mailbox, "--spool", "split"];
-    all.extend(arguments);
-    Server::start_free(PROGRAM, home, &all)
+    qmail_tests::receiver::start(PROGRAM, home, files, arguments)
 }
 
 fn plain(name: &str, secret: &str) -> String {
@@ -41,29 +25,6 @@ fn plain(name: &str, secret: &str) -> String {
 fn password(server: &Server) -> String {
     let line = server.wait_for_line("user ann@");
     line.rsplit(' ').next().unwrap().to_owned()
-}
-
-/// Sends a message to `recipient` and gives its text as queued or delivered.
-fn send(client: &mut Client, recipient: &str) {
-    client.expect("MAIL FROM:<joe@elsewhere.test>", "250");
-    client.expect(&format!("RCPT TO:<{recipient}>"), "250");
-    client.expect("DATA", "354");
-    client.expect("Subject: x\r\n\r\nx\r\n.", "250");
-}
-
-/// The one message in ann's Maildir, once it is there.
-fn delivered(server: &Server) -> String {
-    server.wait_for_ends(1);
-    let new = server.home.join("ann/Maildir/new");
-    let entry = fs::read_dir(new).unwrap().next().unwrap().unwrap();
-    fs::read_to_string(entry.path()).unwrap()
-}
-
-/// The one message in the queue.
-fn queued(home: &Path) -> String {
-    let mess = fs::read_dir(home.join("queue/mess")).unwrap();
-    let mut files = mess.flat_map(|split| fs::read_dir(split.unwrap().path()).unwrap());
-    fs::read_to_string(files.next().unwrap().unwrap().path()).unwrap()
 }
 
 #[test]
@@ -219,8 +180,7 @@ fn rules_say_who_may_come_in_and_what_for() {
         &[],
     );
     let from = |last: u8| {
-        let mut client = Client::open(server.smtp());
-        client.send(format!("PROXY TCP4 192.0.2.{last} 198.51.100.1 4000 25\r\n").as_bytes());
+        let mut client = proxied(&server, last);
         let greeting = client.reply();
         (client, greeting)
     };

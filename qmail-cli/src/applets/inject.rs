@@ -53,11 +53,12 @@ impl From<InjectError> for Trouble {
 }
 
 fn inject(arguments: &[OsString]) -> Result<(), Trouble> {
-    let options = Options::parse(arguments, "aAhHnNf:")?;
+    // In this order, by which it is decided what is told of several troubles. The path of the lists may be relative.
     let lists = mailing_lists().map_err(|_| Trouble::Read)?;
     let home = enter_home()?;
     let mut settings = settings(&home)?;
     settings.options.mailing_lists = lists;
+    let options = Options::parse(arguments, "aAhHnNf:")?;
 
     let mut injection = Injection::new(&settings);
     if let Some(sender) = options.sender {
@@ -106,8 +107,12 @@ fn settings(home: &Home) -> Result<Settings, Trouble> {
     let default_host = control("QMAILDEFAULTHOST", "defaulthost")?;
     let plus_domain = control("QMAILPLUSDOMAIN", "plusdomain")?;
     let id_host = control("QMAILIDHOST", "idhost")?;
-    let qualifier = Qualifier::new(&default_host, &default_domain, &plus_domain)
-        .map_err(|_| InjectError::Address(default_host.clone()))?;
+    let hosts = [&default_host, &default_domain, &plus_domain];
+    let qualifier = Qualifier::new(hosts[0], hosts[1], hosts[2]).map_err(|_| {
+        let is_none = |host: &&Vec<u8>| Qualifier::new(host, b"", b"").is_err();
+        let host = hosts.into_iter().find(is_none).unwrap_or(hosts[0]);
+        InjectError::Address(host.clone())
+    })?;
 
     let letters = first_variable(&["QMAILINJECT"]).unwrap_or_default();
     let mut options = message::Options::new(id_host);

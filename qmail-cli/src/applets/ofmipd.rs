@@ -98,7 +98,7 @@ fn start(names: Option<&PathBuf>) -> std::io::Result<(Config, ComposeSettings)> 
     let mut config = Config::new(GREETING);
     config.reply_style = ReplyStyle::Classic;
     config.extensions.size = false;
-    config.parameters = ParameterPolicy::Ignore;
+    config.parameters = ParameterPolicy::IgnoreAround;
     config.bare_lf = BareLf::Keep;
     config.bare_cr = BareCr::Keep;
     config.timeouts.command = IDLE;

@@ -1,8 +1,8 @@
 //! `ofmipname`: makes the table of names that ofmipd reads.
 
-use std::fs::{self, OpenOptions};
+use std::fmt;
+use std::fs::File;
 use std::io::{self, Read as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -10,6 +10,7 @@ use qmail_core::cdb;
 
 use crate::applet::{Applet, Call, Kind};
 use crate::exit;
+use crate::replace::replace;
 
 pub(crate) const APPLET: Applet = Applet {
     names: &["ofmipname"],
@@ -24,60 +25,35 @@ const NAME: &str = "ofmipname";
 const INPUT_OCTETS_MAX: u64 = u32::MAX as u64;
 
 fn run(call: &Call) -> ExitCode {
+    let fatal = |words: &dyn fmt::Display| exit::fatal(NAME, words, exit::TEMPORARY);
     let [table, temporary] = &call.arguments[..] else {
         return exit::fatal(NAME, &"usage: ofmipname cdb tmp", exit::PERMANENT);
     };
     let (table, temporary) = (Path::new(table), Path::new(temporary));
-    match make(table, temporary) {
+    let mut input = Vec::new();
+    let mut stdin = io::stdin().lock().take(INPUT_OCTETS_MAX);
+    if let Err(error) = stdin.read_to_end(&mut input) {
+        return fatal(&format_args!("unable to read input: {error}"));
+    }
+    let made = replace(table, temporary, |file| {
+        write_table(&input, file)
+            .map_err(|error| format!("unable to write {}: {error}", temporary.display()))
+    });
+    match made {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Trouble { what, error }) => {
-            // The old table stays. What was written of a new one is in nobody's way.
-            exit::fatal(
-                NAME,
-                &format_args!("unable to {what}: {error}"),
-                exit::TEMPORARY,
-            )
-        }
+        // The old table stays. What was written of a new one is in nobody's way.
+        Err(error) => fatal(&error),
     }
 }
 
-struct Trouble {
-    what: String,
-    error: io::Error,
-}
-
-fn make(table: &Path, temporary: &Path) -> Result<(), Trouble> {
-    let trouble = |what: String| move |error| Trouble { what, error };
-    let mut input = Vec::new();
-    io::stdin()
-        .lock()
-        .take(INPUT_OCTETS_MAX)
-        .read_to_end(&mut input)
-        .map_err(trouble("read input".to_owned()))?;
-    let creating = || format!("create {}", temporary.display());
-    // Mode 0644, whatever the caller's mask takes away.
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o644)
-        .open(temporary)
-        .map_err(trouble(creating()))?;
-    let writing = || format!("write {}", temporary.display());
-    let mut writer = cdb::Writer::new(file).map_err(trouble(writing()))?;
+fn write_table(input: &[u8], file: File) -> io::Result<File> {
+    let mut writer = cdb::Writer::new(file)?;
     for line in input.split(|&octet| octet == b'\n') {
         if let Some((key, data)) = record(line) {
-            writer.add(key, &data).map_err(trouble(writing()))?;
+            writer.add(key, &data)?;
         }
     }
-    let file = writer.finish().map_err(trouble(writing()))?;
-    file.sync_all().map_err(trouble(writing()))?;
-    drop(file);
-    fs::rename(temporary, table).map_err(trouble(format!(
-        "move {} to {}",
-        temporary.display(),
-        table.display()
-    )))
+    writer.finish()
 }
 
 /// `key:name:address:`, as key and `name` NUL `address`. Comments and lines with fewer colons are no records.

@@ -3,7 +3,7 @@
 use std::io::{self, BufWriter, Write as _};
 use std::process::ExitCode;
 
-use qmail_core::header::date::write_mbox_date;
+use qmail_core::header::date::write_ctime;
 use qmail_core::header::mailbox::{self, Mailbox};
 use qmail_core::header::{Field, FieldDate, Splitter};
 
@@ -80,7 +80,7 @@ fn run(_: &Call) -> ExitCode {
     let mut fields: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
     let header = read_header(
         &mut input,
-        Splitter::new(HEADER_OCTETS_MAX),
+        Splitter::with_leading_blanks(HEADER_OCTETS_MAX),
         |field: &Field<'_>| {
             fields.push((field.name().to_vec(), field.value().to_vec()));
             Ok::<(), std::convert::Infallible>(())
@@ -160,7 +160,7 @@ fn show(name: &str, value: &[u8], page: &mut Vec<u8>) {
     {
         let unix = date.unix();
         let mut local = Vec::new();
-        write_mbox_date(
+        write_ctime(
             unix.saturating_add(i64::from(classic::local_zone().offset_at(unix))),
             &mut local,
         );

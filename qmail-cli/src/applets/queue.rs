@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use qmail_core::route::Tables;
 use qmail_queue::split::SendMutex;
 use qmail_queue::{
-    Disk, Filter, Intake, JournalSpool, MessageId, Pattern, RealDisk, SystemClock, Workers,
+    Disk, Filter, Form, Intake, JournalSpool, MessageId, Pattern, RealDisk, SystemClock, Workers,
     count_messages,
 };
 
@@ -20,7 +20,7 @@ use crate::home::{Home, ReceiverControls, SpoolKind};
 use crate::queue_desk::{
     Frame, Request, Resting, Sink, Source, Verb, Watched, ask, open_spool, perform,
 };
-use crate::{command_line, exit, stdio};
+use crate::{command_line, exit, queue_convert, stdio};
 
 pub(crate) const APPLET: Applet = Applet {
     names: &["queue"],
@@ -36,6 +36,10 @@ is worked on directly: what only a running queue can do, attempts and bounces, h
 runs which cannot be asked, such as a classic qmail-send, can be counted, listed and shown; the ALRM signal has that program retry \
 everything.
 
+A queue is converted while nobody runs it. Until all messages are copied the old form stays as it is; broken off at any moment, the
+old form or the new one counts, whole, and the next start or the next conversion puts in order what was left. It takes the room of both
+forms on the disk for a while.
+
 Each message that something was done with, or not, is told in a line. The exit status is 0 if all was done, 111 if something was not.
 
 Examples:
@@ -43,6 +47,7 @@ Examples:
   qmail queue show 4711
   qmail queue hold --sender 'list-*@example.org'
   qmail queue delete 4711 --bounce
+  qmail queue convert --to journal
   QMAIL_HOME=./qmail-home qmail queue list --json";
 
 /// Looks at the queue of a home, and has things done with its messages.
@@ -63,6 +68,22 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    #[command(flatten)]
+    Ask(Question),
+    /// Convert a queue that nobody runs to the other form, with all that is known of its messages; their numbers change
+    Convert {
+        /// The form that it is to have
+        #[arg(long, value_enum)]
+        to: FormOption,
+        /// Leave behind what is no message, and keep the old queue beside the new one
+        #[arg(long)]
+        despite_damage: bool,
+    },
+}
+
+/// What a queue can be asked, or told to do.
+#[derive(Debug, Subcommand)]
+enum Question {
     /// Print the number of queued messages
     Count,
     /// List messages, the oldest first
@@ -107,6 +128,23 @@ enum Command {
         #[arg(long)]
         bounce: bool,
     },
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum FormOption {
+    /// A log in queue/journal: the fast one
+    Journal,
+    /// qmail's own directories, which the classic programs know
+    Split,
+}
+
+impl From<FormOption> for Form {
+    fn from(option: FormOption) -> Self {
+        match option {
+            FormOption::Journal => Self::Journal,
+            FormOption::Split => Self::Split,
+        }
+    }
 }
 
 /// Messages by number, by what they are like, or all.
@@ -178,11 +216,17 @@ fn run(call: &Call) -> ExitCode {
         Ok(arguments) => arguments,
         Err(code) => return code,
     };
-    let request = match lower(&arguments) {
+    let home = Home::choose(arguments.home, None);
+    let question = match arguments.command {
+        Command::Ask(question) => question,
+        Command::Convert { to, despite_damage } => {
+            return queue_convert::run(&home, to.into(), despite_damage, arguments.json);
+        }
+    };
+    let request = match lower(&question, arguments.json) {
         Ok(request) => request,
         Err(words) => return exit::fatal("qmail queue", &words, exit::PERMANENT),
     };
-    let home = Home::choose(arguments.home, None);
     // Names can be counted without asking anybody; what is in memory cannot.
     if request.verb == Verb::Count && !request.json && SpoolKind::of(&home.queue()).is_some() {
         return count(&home);
@@ -198,23 +242,23 @@ fn run(call: &Call) -> ExitCode {
     }
 }
 
-fn lower(arguments: &Arguments) -> Result<Request, &'static str> {
-    let (verb, which) = match &arguments.command {
-        Command::Count => (Verb::Count, None),
-        Command::List { .. } => (Verb::List, None),
-        Command::Show { .. } => (Verb::Show, None),
-        Command::Hold { which } => (Verb::Hold, Some(which)),
-        Command::Release { which } => (Verb::Release, Some(which)),
-        Command::Retry { which } => (Verb::Retry, Some(which)),
-        Command::Reroute { which, prefix } => {
+fn lower(question: &Question, json: bool) -> Result<Request, &'static str> {
+    let (verb, which) = match question {
+        Question::Count => (Verb::Count, None),
+        Question::List { .. } => (Verb::List, None),
+        Question::Show { .. } => (Verb::Show, None),
+        Question::Hold { which } => (Verb::Hold, Some(which)),
+        Question::Release { which } => (Verb::Release, Some(which)),
+        Question::Retry { which } => (Verb::Retry, Some(which)),
+        Question::Reroute { which, prefix } => {
             let prefix = prefix.clone().unwrap_or_default();
             (Verb::Reroute(prefix.into()), Some(which))
         }
-        Command::Delete { which, bounce } => (Verb::Delete(*bounce), Some(which)),
+        Question::Delete { which, bounce } => (Verb::Delete(*bounce), Some(which)),
     };
-    let (ids, mut filter) = match (&arguments.command, which) {
-        (Command::Show { messages }, _) => (messages.as_slice(), Filter::default()),
-        (Command::List { filter }, _) => (&[][..], filter.filter()),
+    let (ids, mut filter) = match (question, which) {
+        (Question::Show { messages }, _) => (messages.as_slice(), Filter::default()),
+        (Question::List { filter }, _) => (&[][..], filter.filter()),
         (_, Some(which)) => (which.messages.as_slice(), which.filter.filter()),
         (_, None) => (&[][..], Filter::default()),
     };
@@ -235,7 +279,7 @@ fn lower(arguments: &Arguments) -> Result<Request, &'static str> {
         verb,
         ids: ids.iter().copied().map(MessageId).collect(),
         filter,
-        json: arguments.json,
+        json,
     })
 }
 

@@ -28,7 +28,7 @@ The log goes to standard output, in the lines of qmail-send.
 Signals: TERM and INT end it (a second one at once); ALRM tries all deferred mail now; HUP reads these control files again: \
 locals, percenthack, virtualdomains, envnoathost, smtproutes, rcpthosts, morercpthosts.cdb, badmailfrom, databytes, \
 relayclients, smtpgreeting, timeoutsmtpd, timeoutpop3d, queuelifetime, servercert.pem, all that begin with concurrency, and \
-all of qmail-control(5) about how SMTP clients come in. What is in users/ counts at once. Everything else needs a restart.
+all of qmail-control(5) about how clients come in. What is in users/ counts at once. Everything else needs a restart.
 
 Examples:
   qmail serve
@@ -59,6 +59,14 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "ADDR:PORT")]
     lmtp: Vec<SocketAddr>,
 
+    /// Take mail by QMTP here; may be repeated
+    #[arg(long, value_name = "ADDR:PORT")]
+    qmtp: Vec<SocketAddr>,
+
+    /// Take mail by QMQP here, of clients that may relay (control/relayclients, control/smtprules); may be repeated
+    #[arg(long, value_name = "ADDR:PORT")]
+    qmqp: Vec<SocketAddr>,
+
     /// Give mail out by POP3 here; may be repeated; `none` for nowhere [default: 127.0.0.1:2110, or the sockets of a service
     /// manager]
     #[arg(long, value_name = "ADDR:PORT")]
@@ -85,6 +93,10 @@ pub(crate) struct Arguments {
     /// [default: where it is; a new home has a journal]
     #[arg(long, value_enum)]
     spool: Option<SpoolOption>,
+
+    /// Ask this name server; may be repeated [default: those of /etc/resolv.conf]
+    #[arg(long, value_name = "ADDR:PORT")]
+    resolver: Vec<SocketAddr>,
 
     /// Form of the log: lines of qmail-send, or one JSON object a line
     #[arg(long, value_enum, default_value_t = LogOption::Classic)]
@@ -166,6 +178,8 @@ fn lower(arguments: Arguments, sockets: Vec<Socket>) -> Result<serve::Options, &
         &arguments.submission,
         &arguments.smtps,
         &arguments.lmtp,
+        &arguments.qmtp,
+        &arguments.qmqp,
         &pop3,
         &arguments.pop3s,
     ];
@@ -193,6 +207,8 @@ fn lower(arguments: Arguments, sockets: Vec<Socket>) -> Result<serve::Options, &
         submission: arguments.submission,
         submissions: arguments.smtps,
         lmtp: arguments.lmtp,
+        qmtp: arguments.qmtp,
+        qmqp: arguments.qmqp,
         pop3,
         pop3s: arguments.pop3s,
         sockets,
@@ -208,6 +224,7 @@ fn lower(arguments: Arguments, sockets: Vec<Socket>) -> Result<serve::Options, &
             LogOption::Classic => LogFormat::Classic,
             LogOption::Json => LogFormat::Json,
         },
+        name_servers: arguments.resolver,
     })
 }
 

@@ -124,6 +124,10 @@ impl Page<'_> {
             text.extend_from_slice(self.database().as_bytes());
             return;
         }
+        if let ControlKind::Untold = file.kind {
+            text.extend_from_slice(format!("{}\n", file.words.0).as_bytes());
+            return;
+        }
         let Ok(content) = read(self.control, file.name) else {
             text.extend_from_slice(b"Oops! Trouble reading this file.\n");
             return;
@@ -171,7 +175,7 @@ impl Page<'_> {
                     control::list(content).for_each(|line| said(line.octets, matters));
                 }
             },
-            ControlKind::MoreRcptHostsCdb => {}
+            ControlKind::MoreRcptHostsCdb | ControlKind::Untold => {}
         }
     }
 

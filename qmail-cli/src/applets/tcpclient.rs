@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use crate::applet::{Applet, Call, Kind};
 use crate::getopt::Getopt;
 use crate::injection::octets;
-use crate::tcp_peer::{TcpPeer, port_number};
+use crate::tcp_peer::{RemoteName, TcpPeer, port_number};
 use crate::{exit, stdio};
 
 pub(crate) const APPLET: Applet = Applet {
@@ -222,7 +222,11 @@ async fn find_out(stream: &TcpStream, options: &Options<'_>) -> io::Result<TcpPe
     peer.local_host = options.local_name.clone().map(Into::into);
     let wanted = options.look_up_remote || peer.local_host.is_none();
     if wanted && let Ok(resolver) = HickoryResolver::system() {
-        peer.look_up_names(&resolver, options.look_up_remote).await;
+        let remote = match options.look_up_remote {
+            true => RemoteName::AsTold,
+            false => RemoteName::Unasked,
+        };
+        peer.look_up_names(&resolver, remote).await;
     }
     if let Some(wait) = options.ident {
         peer.ask_ident(wait, IDENT_OCTETS_MAX).await;

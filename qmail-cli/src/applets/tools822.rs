@@ -3,7 +3,7 @@
 use std::io::{self, BufReader, Write as _};
 use std::process::ExitCode;
 
-use qmail_core::header::date::write_mbox_date;
+use qmail_core::header::date::write_ctime;
 use qmail_core::header::mailbox;
 use qmail_core::header::{Field, FieldDate, HeaderEnd, Splitter};
 
@@ -52,10 +52,14 @@ fn read(name: &str, mut take: impl FnMut(&Field<'_>)) -> Result<Input, ExitCode>
         input: io::stdin().lock(),
         last: b'\n',
     });
-    let result = read_header(&mut input, Splitter::new(HEADER_OCTETS_MAX), |field| {
-        take(field);
-        Ok::<(), std::convert::Infallible>(())
-    });
+    let result = read_header(
+        &mut input,
+        Splitter::with_leading_blanks(HEADER_OCTETS_MAX),
+        |field| {
+            take(field);
+            Ok::<(), std::convert::Infallible>(())
+        },
+    );
     match result {
         Ok((HeaderEnd::EndOfInput, _)) if input.get_ref().last != b'\n' => Ok(Input::EndsInLine),
         Ok(_) => Ok(Input::Whole),
@@ -201,7 +205,7 @@ fn date(call: &Call) -> ExitCode {
 /// The ctime form in local time.
 fn write_local(unix: i64, sink: &mut Vec<u8>) {
     let local = unix.saturating_add(i64::from(classic::local_zone().offset_at(unix)));
-    write_mbox_date(local, sink);
+    write_ctime(local, sink);
 }
 
 fn received(_: &Call) -> ExitCode {

@@ -130,6 +130,7 @@ fn classic(world: &World<'_>, findings: &mut Findings) {
         home: home.to_owned(),
         program: PathBuf::new(),
         replace: false,
+        link: false,
         setuid_queue: false,
     };
     match install::tree_steps(&target) {

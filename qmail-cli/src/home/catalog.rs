@@ -21,6 +21,8 @@ pub(crate) enum ControlKind {
     MoreRcptHosts,
     /// The database made of that list.
     MoreRcptHostsCdb,
+    /// A file that counts as a whole, or that is nobody's business: only the words are said.
+    Untold,
 }
 
 /// What stands in for a file that is not there.
@@ -194,8 +196,48 @@ pub(crate) const CLASSIC: &[ControlFile] = &[
     ),
 ];
 
-/// Our own; shown where they are set.
+const fn untold(name: &'static str, words: &'static str) -> ControlFile {
+    ControlFile {
+        name,
+        kind: ControlKind::Untold,
+        words: (words, ""),
+    }
+}
+
+/// Our own, sorted; shown where they are set.
 pub(crate) const OWN: &[ControlFile] = &[
+    number("authinclear", 0, "Logins without TLS (1 yes, 0 no): ", "."),
+    list(
+        "authmechanisms",
+        "Logins by PLAIN and LOGIN.",
+        "Logins by ",
+        ".",
+    ),
+    line(
+        "bounceformat",
+        Fallback::Words("qsbmf"),
+        "The form of bounces is ",
+        ".",
+    ),
+    number(
+        "bouncemaxbytes",
+        0,
+        "Limit of the message in a bounce is ",
+        " bytes.",
+    ),
+    line(
+        "checkpassword",
+        Fallback::Words(""),
+        "Passwords are checked by ",
+        ".",
+    ),
+    number(
+        "checkrecipients",
+        0,
+        "Recipients without a mailbox are refused (1 yes, 0 no): ",
+        ".",
+    ),
+    number("chunking", 0, "CHUNKING is offered (1 yes, 0 no): ", "."),
     number(
         "concurrencydestination",
         10,
@@ -211,9 +253,23 @@ pub(crate) const OWN: &[ControlFile] = &[
     ),
     number("concurrencypop3", 2000, "POP3 session limit is ", "."),
     number(
+        "connectionsperminute",
+        0,
+        "Limit of connections in a minute from one address is ",
+        ".",
+    ),
+    list("dnsbl", "No DNS lists.", "DNS list: ", "."),
+    number("greetdelay", 0, "SMTP greeting waits for ", " seconds."),
+    number(
+        "loghash",
+        0,
+        "Hashes of messages are logged (1 yes, 0 no): ",
+        ".",
+    ),
+    number(
         "mboxlinks",
         1,
-        "Symbolic links to mbox files are refused at 0: ",
+        "Mailbox files may be symbolic links (1 yes, 0 no): ",
         ".",
     ),
     line(
@@ -223,10 +279,59 @@ pub(crate) const OWN: &[ControlFile] = &[
         ".",
     ),
     list(
+        "proxyclients",
+        "No proxies.",
+        "Connections from ",
+        " begin with a PROXY header.",
+    ),
+    list(
+        "queueextra",
+        "No further recipients.",
+        "Every message also goes to ",
+        ".",
+    ),
+    list(
         "relayclients",
         "No relay clients.",
         "SMTP clients at ",
         " may send messages to any recipient.",
+    ),
+    line(
+        "remotetls",
+        Fallback::Words("opportunistic"),
+        "TLS to other hosts is ",
+        ".",
+    ),
+    untold(
+        "servercert.pem",
+        "The certificate of this host, with which TLS is offered.",
+    ),
+    untold("serverkey.pem", "The key of the certificate of this host."),
+    number("smtperrors", 50, "SMTP session error limit is ", "."),
+    number(
+        "smtprecipients",
+        20_000,
+        "SMTP recipient limit of a message is ",
+        ".",
+    ),
+    list(
+        "smtprules",
+        "No rules for SMTP clients.",
+        "Rule for SMTP clients: ",
+        "",
+    ),
+    number(
+        "timeoutdata",
+        3600,
+        "SMTP server timeout of one message is ",
+        " seconds.",
+    ),
+    number("timeoutident", 0, "Ident timeout is ", " seconds."),
+    number(
+        "timeoutpop3d",
+        1200,
+        "POP3 server data timeout is ",
+        " seconds.",
     ),
     number(
         "timeoutprogram",
@@ -234,10 +339,18 @@ pub(crate) const OWN: &[ControlFile] = &[
         "Programs that mail is delivered to may run ",
         " seconds.",
     ),
-    number(
-        "timeoutpop3d",
-        1200,
-        "POP3 server data timeout is ",
-        " seconds.",
-    ),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_manual_explains_every_file() {
+        let page = include_str!("../../man/qmail-control.md");
+        for file in CLASSIC.iter().chain(OWN) {
+            assert!(page.contains(&format!("`{}`", file.name)), "{}", file.name);
+        }
+        assert!(OWN.is_sorted_by_key(|file| file.name));
+    }
+}

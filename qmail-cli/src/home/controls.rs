@@ -5,7 +5,7 @@
 //! | file | kind, default | meaning |
 //! |---|---|---|
 //! | relayclients | list, none | addresses and networks whose clients may send anywhere: `10.0.0.0/8`, `10.1.`, `::1` |
-//! | concurrencyincoming | number, 2000 | most SMTP sessions at a time |
+//! | concurrencyincoming | number, 2000 | most SMTP, QMTP and QMQP sessions at a time |
 //! | concurrencypop3 | number, 2000 | most POP3 sessions at a time |
 //! | concurrencyperip | number, 100 | most sessions of one service from one address; relay clients and loopback aside |
 //! | concurrencydestination | number, 10 | most remote deliveries at a time to one destination; with less than concurrencyremote, a slow host cannot hold them all |

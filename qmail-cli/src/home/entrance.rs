@@ -1,4 +1,4 @@
-//! The control files that say how SMTP clients come in: TLS, logins, rules, lists, limits. None is classic.
+//! The control files that say how clients come in by SMTP, QMTP and QMQP: TLS, logins, rules, lists, limits. None is classic.
 //!
 //! | file | kind, default | meaning |
 //! |---|---|---|
@@ -7,13 +7,13 @@
 //! | authmechanisms | list, PLAIN LOGIN | how clients may log in, in this order; empty: not at all |
 //! | authinclear | number, 0 | 1: also without TLS |
 //! | proxyclients | networks, none | proxies, whose connections begin with a PROXY header |
-//! | smtprules | rules of tcprules, none | who may come in; RELAYCLIENT, DATABYTES and RBLSMTPD are understood |
+//! | smtprules | rules of tcprules, none | who may come in; RELAYCLIENT, DATABYTES and RBLSMTPD are understood; names are looked up if one has a `=` |
 //! | dnsbl | list, none | DNS lists whose clients are refused; after `+` one whose clients are not |
-//! | connectionsperminute | number, 0 | most SMTP connections in a minute from one address, relay clients aside; 0: any number |
+//! | connectionsperminute | number, 0 | most connections in a minute from one address, relay clients aside; 0: any number |
 //! | greetdelay | number, 0 | seconds before the greeting; who does not wait for it is sent away |
 //! | timeoutident | number, 0 | seconds to wait for the client's ident answer; 0: it is not asked |
-//! | timeoutdata | number, 3600 | seconds that one message may take |
-//! | smtperrors | number, 50 | errors that end a session |
+//! | timeoutdata | number, 3600 | seconds that one message may take, or a connection by QMTP or QMQP |
+//! | smtperrors | number, 50 | most errors in a session |
 //! | smtprecipients | number, 20000 | most recipients of a message; 100 is the least |
 //! | checkrecipients | number, 0 | 1: recipients of local domains that nobody is are refused at RCPT |
 //! | chunking | number, 0 | 1: CHUNKING is offered |
@@ -55,7 +55,7 @@ pub(crate) struct EntranceControls {
     /// proxyclients.
     pub(crate) proxies: Networks,
     /// smtprules.
-    pub(crate) rules: Option<Cdb<Bytes>>,
+    pub(crate) rules: Option<ConnectionRules>,
     /// dnsbl.
     pub(crate) lists: Vec<List>,
     /// connectionsperminute.
@@ -74,6 +74,15 @@ pub(crate) struct EntranceControls {
     pub(crate) check_recipients: bool,
     /// chunking.
     pub(crate) chunking: bool,
+}
+
+/// Rules on who may connect.
+#[derive(Debug)]
+pub(crate) struct ConnectionRules {
+    /// Looked up as those of tcpserver are.
+    pub(crate) cdb: Cdb<Bytes>,
+    /// Whether one of them is about the name of a client, which has to be looked up then.
+    pub(crate) by_name: bool,
 }
 
 impl EntranceControls {
@@ -108,6 +117,18 @@ impl EntranceControls {
             check_recipients: directory.flag("checkrecipients")?,
             chunking: directory.flag("chunking")?,
         })
+    }
+}
+
+impl EntranceControls {
+    /// Whether a rule is about names of clients.
+    pub(crate) fn wants_names(&self) -> bool {
+        self.rules.as_ref().is_some_and(|rules| rules.by_name)
+    }
+
+    /// Whether the domain name system has to be asked about clients.
+    pub(crate) fn wants_resolver(&self) -> bool {
+        !self.lists.is_empty() || self.wants_names()
     }
 }
 
@@ -150,8 +171,7 @@ fn mechanisms(directory: &Directory) -> Result<Vec<Mechanism>, ControlError> {
         .collect()
 }
 
-/// Rules that are looked up as those of tcpserver are.
-fn rules(directory: &mut Directory) -> Result<Option<Cdb<Bytes>>, ControlError> {
+fn rules(directory: &mut Directory) -> Result<Option<ConnectionRules>, ControlError> {
     const NAME: &str = "smtprules";
     let Some(file) = directory.file(NAME)? else {
         return Ok(None);
@@ -164,6 +184,7 @@ fn rules(directory: &mut Directory) -> Result<Option<Cdb<Bytes>>, ControlError> 
     let mut writer =
         Writer::new(Cursor::new(Vec::new())).map_err(|error| bad(&error, "too much of it"))?;
     let mut warnings = Vec::new();
+    let mut by_name = false;
     for line in file.split(|&octet| octet == b'\n') {
         let shown = qmail_core::Escaped(line);
         let records = tcprules::records(line).map_err(|_| {
@@ -173,11 +194,7 @@ fn rules(directory: &mut Directory) -> Result<Option<Cdb<Bytes>>, ControlError> 
             )
         })?;
         for record in records {
-            if record.key.contains(&b'=') {
-                warnings.push(format!(
-                    "`{shown}` never applies: names of clients are not looked up"
-                ));
-            }
+            by_name |= record.key.contains(&b'=');
             for name in variables(&record.data) {
                 if !matches!(name, b"RELAYCLIENT" | b"DATABYTES" | b"RBLSMTPD") {
                     warnings.push(format!(
@@ -198,7 +215,7 @@ fn rules(directory: &mut Directory) -> Result<Option<Cdb<Bytes>>, ControlError> 
     for warning in warnings {
         directory.warn(NAME, &warning);
     }
-    Ok(Some(cdb))
+    Ok(Some(ConnectionRules { cdb, by_name }))
 }
 
 /// The names that a record sets.

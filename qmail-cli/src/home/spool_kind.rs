@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use qmail_queue::Form;
+
 /// Where queued mail is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SpoolKind {
@@ -14,16 +16,12 @@ pub(crate) enum SpoolKind {
 }
 
 impl SpoolKind {
-    /// The form of a queue that is there; `None` if it is new. Where both forms are, as after a conversion that was broken off
-    /// at its end, the journal counts.
+    /// The form of a queue that is there; `None` if it is new.
     pub(crate) fn of(queue: &Path) -> Option<Self> {
-        if queue.join("journal").exists() {
-            Some(Self::Journal)
-        } else if queue.join("mess").exists() {
-            Some(Self::Split)
-        } else {
-            None
-        }
+        Form::of(queue).map(|form| match form {
+            Form::Journal => Self::Journal,
+            Form::Split => Self::Split,
+        })
     }
 
     /// As the command line has it.

@@ -25,6 +25,8 @@ pub(super) fn run(home: &Home, arguments: &[OsString]) -> ExitCode {
         submission: Vec::new(),
         submissions: Vec::new(),
         lmtp: Vec::new(),
+        qmtp: Vec::new(),
+        qmqp: Vec::new(),
         pop3: Vec::new(),
         pop3s: Vec::new(),
         sockets: sockets(count.unwrap_or(0)),
@@ -34,6 +36,7 @@ pub(super) fn run(home: &Home, arguments: &[OsString]) -> ExitCode {
         spool: None,
         queue_elsewhere: true,
         log_format: LogFormat::Classic,
+        name_servers: Vec::new(),
     };
     let lock = || lock_down(Party::Network, home).map_err(|error| error.to_string());
     match serve::run_network(&options, lock) {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use qmail_core::{Address, Delivery as _, Job, Outcome, ReversePath};
-use qmail_deliver::{FileContent, RemoteDelivery};
+use qmail_deliver::{FileContent, HickoryResolver, RemoteDelivery};
 use qmail_queue::helpers::spawn::{Refusal, Request};
 
 use super::Party;
@@ -44,7 +44,8 @@ fn prepare(home: &Home) -> Result<RemoteDelivery, String> {
         .build()
         .map_err(|error| error.to_string())?;
     let _inside = runtime.enter();
-    remote_delivery(&controls).map_err(|error| error.to_string())
+    let resolver = HickoryResolver::system().map_err(|error| error.to_string())?;
+    remote_delivery(&controls, resolver).map_err(|error| error.to_string())
 }
 
 async fn deliver(

@@ -131,6 +131,8 @@ fn start<'a>(
     std::env::set_current_dir(&queue).map_err(|_| CannotStart::Queue)?;
     let mutex = SendMutex::lock(&queue).map_err(|error| match error.kind() {
         io::ErrorKind::WouldBlock => CannotStart::Running,
+        // It has words of its own: a conversion that was broken off could not be put in order.
+        _ if error.get_ref().is_some() => error.into(),
         _ => CannotStart::Mutex,
     })?;
     let disk = RealDisk::open(&queue).map_err(|_| CannotStart::Queue)?;

@@ -1,7 +1,7 @@
 //! What is looked at before an SMTP client is greeted: who is behind a proxy, rules, ident, DNS lists, patience.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,14 +15,17 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::gate::{Full, Pass};
-use super::smtp::{Door, Rules};
+use super::rules::Rules;
 use crate::dns_lists::{self, Block};
 use crate::home::EntranceControls;
 use crate::policy::Relaying;
-use crate::tcp_peer::TcpPeer;
+use crate::tcp_peer::{TcpPeer, confirmed_name_of};
 
 /// How long a proxy may take to say who is behind it.
 const PROXY_WAIT: Duration = Duration::from_secs(10);
+
+/// How long to wait for the name of a client.
+const NAME_WAIT: Duration = Duration::from_secs(30);
 
 /// As much of an ident answer as is kept.
 const IDENT_OCTETS_MAX: usize = 256;
@@ -30,13 +33,36 @@ const IDENT_OCTETS_MAX: usize = 256;
 /// How clients come in, by one configuration.
 pub(crate) struct Entrance {
     pub(crate) controls: EntranceControls,
-    /// There if a list is to be asked.
+    /// Absent where nothing can be asked.
     pub(crate) resolver: Option<Arc<dyn Resolver>>,
+}
+
+impl Entrance {
+    /// The name of a client, where a rule is about names. A name counts only if it has the client's address: who owns the
+    /// address alone could give it any. Without an answer in time there is none.
+    async fn name_for_rules(&self, client: IpAddr) -> Option<Bytes> {
+        if !self.controls.wants_names() {
+            return None;
+        }
+        let asked = confirmed_name_of(self.resolver.as_deref()?, client);
+        timeout(NAME_WAIT, asked).await.ok()?.ok().flatten()
+    }
+}
+
+/// How a protocol treats clients that come in.
+#[derive(Clone, Copy)]
+pub(super) struct Manners {
+    /// Whether the server speaks first.
+    pub(super) client_waits: bool,
+    /// The words for a client that there is no room for.
+    pub(super) full_words: fn(Full) -> &'static [u8],
 }
 
 /// A client that may be greeted.
 pub(super) struct Visitor {
     pub(super) address: SocketAddr,
+    /// Its name, if a rule wants to know it and the name has this address.
+    pub(super) host: Option<Bytes>,
     /// Its ident answer; may be empty.
     pub(super) info: Option<Bytes>,
     pub(super) relaying: Relaying,
@@ -49,7 +75,7 @@ pub(super) struct Visitor {
 /// Looks at a client; `None`: it is sent away.
 pub(super) async fn look_at(
     rules: &Rules,
-    door: Door,
+    manners: Manners,
     stream: &mut TcpStream,
     peer: SocketAddr,
     pass: &mut Pass,
@@ -63,7 +89,7 @@ pub(super) async fn look_at(
         ends = TcpPeer::new(origin.server, origin.client);
         let trusted = rules.policy.may_relay(ends.remote.ip());
         if let Err(full) = pass.count_as(ends.remote.ip(), trusted) {
-            turn_away(stream, full_words(full));
+            turn_away(stream, (manners.full_words)(full));
             return Ok(None);
         }
     } else if let Some(wait) = controls.ident_wait {
@@ -71,6 +97,7 @@ pub(super) async fn look_at(
     }
     let mut visitor = Visitor::new(rules, ends.remote);
     visitor.info = ends.remote_info.take();
+    visitor.host = rules.entrance.name_for_rules(ends.remote.ip()).await;
     let Some(block) = apply_rules(rules, &mut visitor) else {
         return Ok(None);
     };
@@ -84,7 +111,7 @@ pub(super) async fn look_at(
     };
     visitor.blocked = block.as_ref().map(refusal);
     if let Some(wait) = controls.greet_delay
-        && door.client_waits()
+        && manners.client_waits
         && visitor.relaying == Relaying::No
         && timeout(wait, stream.peek(&mut [0])).await.is_ok()
     {
@@ -95,18 +122,11 @@ pub(super) async fn look_at(
     Ok(Some(visitor))
 }
 
-/// The words for a client that there is no room for.
-pub(super) fn full_words(full: Full) -> &'static [u8] {
-    match full {
-        Full::All => b"421 4.3.2 too many connections, try again later\r\n",
-        Full::Address => b"421 4.7.0 too many connections from your address, try again later\r\n",
-    }
-}
-
 impl Visitor {
     fn new(rules: &Rules, address: SocketAddr) -> Self {
         Self {
             address,
+            host: None,
             info: None,
             relaying: rules.policy.relaying(address.ip()),
             databytes: None,
@@ -132,11 +152,11 @@ fn apply_rules(rules: &Rules, visitor: &mut Visitor) -> Option<Listed> {
     let address = visitor.address.ip().to_string();
     let peer = Peer {
         address: address.as_bytes(),
-        host: None,
+        host: visitor.host.as_deref(),
         info: visitor.info.as_deref(),
     };
     // They were written by ourselves, but a damaged rule lets nobody in.
-    let Some(rule) = tcprules::find(connection_rules, peer).ok()? else {
+    let Some(rule) = tcprules::find(&connection_rules.cdb, peer).ok()? else {
         return Some(listed);
     };
     for instruction in rule.instructions() {
@@ -192,6 +212,6 @@ async fn proxied(stream: &mut TcpStream) -> io::Result<Option<proxy::Origin>> {
 }
 
 /// A fresh socket has room for one line; nobody waits for a client that is sent away.
-fn turn_away(stream: &TcpStream, line: &[u8]) {
+pub(super) fn turn_away(stream: &TcpStream, line: &[u8]) {
     let _ = stream.try_write(line);
 }

@@ -128,7 +128,7 @@ impl Mailer {
             .with_programs(programs)
             .with_submit(forwards.clone());
         let local = Arc::new(LocalDelivery::new(users, agent));
-        let remote = remote_delivery(&controls.remote)?;
+        let remote = remote_delivery(&controls.remote, options.resolver()?)?;
         let mut parts = Parts::new(
             Arc::clone(&spool),
             clock,
@@ -255,7 +255,10 @@ impl Submit for LateSubmit {
 }
 
 /// Sending by SMTP, as the control files say.
-pub(crate) fn remote_delivery(remote: &RemoteControls) -> Result<RemoteDelivery, StartError> {
+pub(crate) fn remote_delivery(
+    remote: &RemoteControls,
+    resolver: HickoryResolver,
+) -> Result<RemoteDelivery, StartError> {
     let mut config =
         RemoteConfig::new(remote.helo_host.clone()).map_err(|source| StartError::Hello {
             value: Escaped(&remote.helo_host).to_string(),
@@ -268,7 +271,6 @@ pub(crate) fn remote_delivery(remote: &RemoteControls) -> Result<RemoteDelivery,
     if let Some(timeout) = remote.timeout {
         config.session.timeouts = Timeouts::all(timeout);
     }
-    let resolver = HickoryResolver::system().map_err(StartError::Resolver)?;
     Ok(RemoteDelivery::new(
         config,
         Arc::new(resolver),

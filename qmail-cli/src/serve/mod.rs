@@ -9,7 +9,9 @@ mod gate;
 mod listen;
 mod mailer;
 mod networks;
+mod packages;
 mod pop3;
+mod rules;
 mod settings;
 mod smtp;
 mod start;
@@ -21,6 +23,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use qmail_core::sasl;
+use qmail_deliver::{HickoryResolver, ResolverError};
 use rand::TryRng as _;
 use rand::rngs::SysRng;
 
@@ -47,6 +50,10 @@ pub(crate) struct Options {
     pub(crate) submissions: Vec<SocketAddr>,
     /// Where to take mail by LMTP; may be empty.
     pub(crate) lmtp: Vec<SocketAddr>,
+    /// Where to take mail by QMTP; may be empty.
+    pub(crate) qmtp: Vec<SocketAddr>,
+    /// Where to take mail by QMQP of clients that may relay; may be empty.
+    pub(crate) qmqp: Vec<SocketAddr>,
     /// Where to give mail out; may be empty.
     pub(crate) pop3: Vec<SocketAddr>,
     /// The same, encrypted from the start; may be empty.
@@ -64,6 +71,8 @@ pub(crate) struct Options {
     /// Another process keeps the queue of this home: it is handed each message through its socket.
     pub(crate) queue_elsewhere: bool,
     pub(crate) log_format: LogFormat,
+    /// The name servers to ask; empty for those of the system.
+    pub(crate) name_servers: Vec<SocketAddr>,
 }
 
 impl Options {
@@ -85,6 +94,19 @@ impl Options {
         }
     }
 
+    /// What asks the name servers. Must be called within the runtime.
+    ///
+    /// # Errors
+    ///
+    /// The configuration of the system makes no sense.
+    fn resolver(&self) -> Result<HickoryResolver, ResolverError> {
+        if self.name_servers.is_empty() {
+            HickoryResolver::system()
+        } else {
+            HickoryResolver::with_name_servers(self.name_servers.iter().copied())
+        }
+    }
+
     /// The listeners of one kind.
     fn addresses(&self, door: smtp::Door) -> &[SocketAddr] {
         match door {
@@ -99,8 +121,9 @@ impl Options {
 /// What there can be listeners for, in the words of the log.
 pub(crate) fn services() -> Vec<&'static str> {
     let smtp = smtp::Door::ALL.map(smtp::Door::name);
+    let packages = packages::PROTOCOLS.map(packages::name);
     let pop3 = pop3::Door::ALL.map(pop3::Door::name);
-    [&smtp[..], &pop3].concat()
+    [&smtp[..], &packages, &pop3].concat()
 }
 
 /// Random octets in a nonce.

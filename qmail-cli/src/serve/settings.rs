@@ -8,8 +8,9 @@ use qmail_deliver::{Resolver, UserDirectory};
 use qmail_smtp::server::{self, Dialect, Login};
 
 use super::entrance::Entrance;
-use super::pop3;
-use super::smtp::{self, Door};
+use super::rules::Rules;
+use super::smtp::Door;
+use super::{packages, pop3};
 use crate::home::{EntranceControls, Pop3Controls, SmtpControls};
 use crate::policy::{Policy, own_addresses};
 use crate::report::Reporter;
@@ -20,7 +21,7 @@ pub(crate) struct Settings(RwLock<Current>);
 #[derive(Clone)]
 struct Current {
     tables: Arc<Tables>,
-    smtp: Arc<smtp::Rules>,
+    rules: Arc<Rules>,
     pop3: Arc<pop3::Rules>,
 }
 
@@ -39,8 +40,8 @@ impl Settings {
         Arc::clone(&self.read().tables)
     }
 
-    pub(crate) fn smtp(&self) -> Arc<smtp::Rules> {
-        Arc::clone(&self.read().smtp)
+    pub(crate) fn rules(&self) -> Arc<Rules> {
+        Arc::clone(&self.read().rules)
     }
 
     pub(crate) fn pop3(&self) -> Arc<pop3::Rules> {
@@ -56,7 +57,7 @@ impl Settings {
 pub(crate) struct Seed {
     pub(crate) smtp: SmtpControls,
     pub(crate) entrance: EntranceControls,
-    /// For DNS lists; absent where none is asked or nothing can be asked.
+    /// For DNS lists and names of clients; absent where nothing can be asked.
     pub(crate) resolver: Option<Arc<dyn Resolver>>,
     /// Who gets mail.
     pub(crate) users: Arc<dyn UserDirectory>,
@@ -81,8 +82,9 @@ impl Current {
                 tls: seed.entrance.tls.clone(),
                 maildirs: pop3::ShownMaildirs::default(),
             }),
-            smtp: Arc::new(smtp::Rules {
+            rules: Arc::new(Rules {
                 configs,
+                packages: packages_config(&seed.smtp, &seed.entrance),
                 host: seed.pop3.hostname,
                 policy: Policy::new(
                     &seed.smtp,
@@ -142,6 +144,16 @@ pub(crate) fn smtp_config(controls: &SmtpControls) -> server::Config {
         config.timeouts.data_block = timeout;
     }
     config
+}
+
+fn packages_config(controls: &SmtpControls, entrance: &EntranceControls) -> packages::Config {
+    let default = packages::Config::default();
+    packages::Config {
+        message_octets_max: controls.message_octets_max,
+        recipients_max: entrance.recipients_max.unwrap_or(default.recipients_max),
+        idle: controls.timeout.unwrap_or(default.idle),
+        whole: entrance.data_timeout.unwrap_or(default.whole),
+    }
 }
 
 fn pop3_config(controls: &Pop3Controls) -> qmail_pop3::Config {

@@ -3,50 +3,28 @@
 //! A session holds its machine, at most one chunk of a message, and the draft: never a message. What it does is no other
 //! session's affair: it ends with its own errors.
 
-use std::error::Error as _;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use bytes::Bytes;
-use qmail_core::header::received::Received;
 use qmail_core::pump::Pump;
-use qmail_core::route::{Route, Tables};
 use qmail_core::sasl::Mechanism;
 use qmail_core::{
-    Address, Draft, EnhancedStatus, Envelope, Escaped, Origin, PasswordChecker, Receipt, Reply,
-    ReversePath, StatusClass, Submit, SubmitError, sasl,
+    Draft, EnhancedStatus, Envelope, Escaped, PasswordChecker, Receipt, Reply, ReversePath,
+    SubmitError, sasl,
 };
-use qmail_deliver::{UserDirectory, has_mailbox};
 use qmail_smtp::server::{Config, Event, Session, Verdict};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
-use super::entrance::{Entrance, Visitor, look_at};
-use super::gate::Pass;
+use super::entrance::{Manners, Visitor, look_at};
+use super::gate::{Full, Pass};
 use super::nonce;
-use crate::policy::{Policy, Relaying};
-use crate::report::Reporter;
-use crate::tls::{ServerTls, Stream};
-
-/// What all sessions of one configuration share.
-pub(crate) struct Rules {
-    /// How sessions behave, by [`Door::index`].
-    pub(crate) configs: [Arc<Config>; Door::COUNT],
-    /// This host, in Received fields.
-    pub(crate) host: Bytes,
-    pub(crate) policy: Policy,
-    pub(crate) entrance: Entrance,
-    /// What is delivered here.
-    pub(crate) tables: Arc<Tables>,
-    /// Whose mailboxes are looked for at RCPT, if they are.
-    pub(crate) users: Option<Arc<dyn UserDirectory>>,
-    /// Where messages go.
-    pub(crate) submit: Arc<dyn Submit>,
-    /// Hears of messages that the queue did not take.
-    pub(crate) reporter: Reporter,
-}
+use super::rules::{Introduction, Rules, accepted};
+use crate::policy::Relaying;
+use crate::tls::Stream;
 
 /// What a listener is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,18 +71,6 @@ impl Door {
 }
 
 impl Rules {
-    /// Whether a recipient is one of ours and has no mailbox, if that is to be known.
-    async fn is_nobody(&self, recipient: &Address) -> bool {
-        match (&self.users, self.tables.route(recipient)) {
-            (Some(users), Ok(Route::Local(address))) => !has_mailbox(&**users, &address).await,
-            _ => false,
-        }
-    }
-
-    fn tls(&self) -> Option<&ServerTls> {
-        self.entrance.controls.tls.as_ref()
-    }
-
     /// How this visitor's session behaves.
     fn config(&self, door: Door, visitor: &Visitor, checker: &dyn PasswordChecker) -> Arc<Config> {
         let config = &self.configs[door.index()];
@@ -127,6 +93,14 @@ impl Rules {
     }
 }
 
+/// The words for a client that there is no room for.
+pub(super) fn full_words(full: Full) -> &'static [u8] {
+    match full {
+        Full::All => b"421 4.3.2 too many connections, try again later\r\n",
+        Full::Address => b"421 4.7.0 too many connections from your address, try again later\r\n",
+    }
+}
+
 /// Serves one client to the end. When `stop` becomes true the session ends, but not amid a message.
 pub(crate) async fn serve(
     rules: Arc<Rules>,
@@ -138,7 +112,11 @@ pub(crate) async fn serve(
     mut stop: watch::Receiver<bool>,
 ) {
     let entering = async {
-        let visitor = look_at(&rules, door, &mut stream, peer, &mut pass).await;
+        let manners = Manners {
+            client_waits: door.client_waits(),
+            full_words,
+        };
+        let visitor = look_at(&rules, manners, &mut stream, peer, &mut pass).await;
         let Ok(Some(visitor)) = visitor else {
             return None;
         };
@@ -267,18 +245,28 @@ impl Owner {
                 question,
                 recipient,
                 ..
-            } => match self.recipient(recipient).await {
+            } => match self
+                .rules
+                .recipient(&self.visitor, &self.sender, recipient)
+                .await
+            {
                 Ok(recipient) => session.accept_rcpt_as(question, recipient),
                 Err(reply) => session.answer_rcpt(question, Verdict::Reply(reply)),
             },
             Event::Data { question, envelope } => {
-                let received = self.received(session.protocol());
-                let verdict = match begin(&*self.rules.submit, received).await {
+                let introduction = Introduction {
+                    helo: self.helo.as_deref(),
+                    login: self.login.as_deref(),
+                };
+                let begun = self
+                    .rules
+                    .begin(&self.visitor, introduction, session.protocol());
+                let verdict = match begun.await {
                     Ok(draft) => {
                         self.message = Some(Message::Open { draft, envelope });
                         Verdict::Accept
                     }
-                    Err(error) => Verdict::Reply(self.refusal(&error)),
+                    Err(error) => Verdict::Reply(self.rules.refusal(&error)),
                 };
                 session.answer_data(question, verdict);
             }
@@ -286,18 +274,18 @@ impl Owner {
                 if let Some(Message::Open { draft, .. }) = &mut self.message
                     && let Err(error) = draft.write(chunk).await
                 {
-                    let reply = self.refusal(&error);
+                    let reply = self.rules.refusal(&error);
                     self.message = Some(Message::Failed(reply));
                 }
             }
             Event::BodyEnd { question, .. } => {
                 let reply = match self.message.take() {
                     Some(Message::Open { draft, envelope }) => match draft.commit(envelope).await {
-                        Ok(receipt) => accepted(receipt),
-                        Err(error) => self.refusal(&error),
+                        Ok(receipt) => safe(receipt),
+                        Err(error) => self.rules.refusal(&error),
                     },
                     Some(Message::Failed(reply)) => reply,
-                    None => self.refusal(&SubmitError::Unavailable),
+                    None => self.rules.refusal(&SubmitError::Unavailable),
                 };
                 session.answer_body_end(question, Verdict::Reply(reply));
             }
@@ -324,86 +312,10 @@ impl Owner {
             ),
         );
     }
-
-    /// The recipient as it goes into the envelope, or with which reply it is not taken.
-    async fn recipient(&mut self, recipient: Address) -> Result<Address, Reply> {
-        let relaying = &self.visitor.relaying;
-        if let (Relaying::No, Some(reply)) = (relaying, &self.visitor.blocked) {
-            return Err(reply.clone());
-        }
-        let policy = &self.rules.policy;
-        let recipient = policy.recipient(relaying, &self.sender, recipient)?;
-        if self.rules.is_nobody(&recipient).await {
-            return Err(no_mailbox());
-        }
-        Ok(recipient)
-    }
-
-    /// The Received field of a message that comes now.
-    fn received(&self, protocol: &str) -> Bytes {
-        let seconds = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| since.as_secs());
-        let mut field = Vec::with_capacity(200);
-        Received {
-            // No names are looked up: a lookup says little of a client and costs every session a wait.
-            remote_host: b"unknown",
-            remote_ip: self
-                .visitor
-                .address
-                .ip()
-                .to_canonical()
-                .to_string()
-                .as_bytes(),
-            // A login says more than what the client's host says of it.
-            remote_info: self.login.as_deref().or(self.visitor.info.as_deref()),
-            helo: self.helo.as_deref(),
-            local: &self.rules.host,
-            protocol,
-        }
-        .write(seconds, &mut field);
-        Bytes::from(field)
-    }
-
-    /// What the client is told of the queue's trouble; the log is told its cause.
-    fn refusal(&self, error: &SubmitError) -> Reply {
-        let mut words = format!("message not accepted: {error}");
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            words.push_str(&format!(": {error}"));
-            cause = error.source();
-        }
-        self.rules.reporter.warning(&words);
-        let status = error.status();
-        let code = match status.class {
-            StatusClass::Permanent => 554,
-            _ => 451,
-        };
-        Reply::new(code, Some(status), error.to_string())
-    }
 }
 
-/// Starts a message with its Received field.
-async fn begin(submit: &dyn Submit, received: Bytes) -> Result<Box<dyn Draft>, SubmitError> {
-    let mut draft = submit.begin(Origin::Network).await?;
-    draft.write(received).await?;
-    Ok(draft)
-}
-
-fn accepted(receipt: Receipt) -> Reply {
-    Reply::new(
-        250,
-        Some(EnhancedStatus::success(0, 0)),
-        format!("ok {} qp {}", receipt.accepted, receipt.qp),
-    )
-}
-
-fn no_mailbox() -> Reply {
-    Reply::new(
-        550,
-        Some(EnhancedStatus::permanent(1, 1)),
-        "sorry, no mailbox here by that name",
-    )
+fn safe(receipt: Receipt) -> Reply {
+    Reply::new(250, Some(EnhancedStatus::success(0, 0)), accepted(receipt))
 }
 
 /// RFC 4954 section 6.

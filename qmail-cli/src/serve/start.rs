@@ -75,7 +75,7 @@ pub(crate) enum StartError {
         source: qmail_core::AddressError,
     },
     #[error(
-        "the queue {} is kept in the form `{there}`, not `{wanted}`: leave out --spool, or choose another --home",
+        "the queue {} is kept in the form `{there}`, not `{wanted}`: leave out --spool, or convert it with `qmail queue convert --to {wanted}`",
         path.display()
     )]
     OtherSpool {
@@ -91,7 +91,7 @@ pub(crate) enum StartError {
         source: qmail_smtp::client::UnsendableError,
     },
     #[error("cannot ask the domain name system: {0}; mend /etc/resolv.conf")]
-    Resolver(qmail_deliver::ResolverError),
+    Resolver(#[from] qmail_deliver::ResolverError),
     #[error("cannot start: {0}; has the system run out of something?")]
     System(#[from] io::Error),
     #[error("the queue has stopped working: {0}")]
@@ -192,29 +192,28 @@ pub(super) fn check_users(home: &Home) -> Result<(), StartError> {
     }
 }
 
-/// Makes the queue's directories if they are missing, and takes the right to run the queue.
+/// Takes the right to run the queue, and makes its directories if they are missing.
 fn lock_queue(options: &Options) -> Result<(SendMutex, SpoolKind), StartError> {
     let queue = options.home.queue();
-    let path = || queue.clone();
+    let failed = |source: io::Error| match source.kind() {
+        io::ErrorKind::WouldBlock => StartError::Running {
+            path: queue.clone(),
+        },
+        _ => StartError::Queue {
+            path: queue.clone(),
+            source,
+        },
+    };
+    split::create_locks(&queue).map_err(failed)?;
+    let lock = SendMutex::lock(&queue).map_err(failed)?;
+    // Only under the lock is it certain which form the queue has.
     let kind = options.spool_kind()?;
     let created = match kind {
         SpoolKind::Split => SplitSpool::create(&queue),
-        SpoolKind::Journal => {
-            split::create_locks(&queue).and_then(|()| JournalSpool::create(options.home.journal()))
-        }
-        SpoolKind::Memory => split::create_locks(&queue),
+        SpoolKind::Journal => JournalSpool::create(options.home.journal()),
+        SpoolKind::Memory => Ok(()),
     };
-    created.map_err(|source| StartError::Queue {
-        path: path(),
-        source,
-    })?;
-    let lock = SendMutex::lock(&queue).map_err(|source| match source.kind() {
-        io::ErrorKind::WouldBlock => StartError::Running { path: path() },
-        _ => StartError::Queue {
-            path: path(),
-            source,
-        },
-    })?;
+    created.map_err(failed)?;
     Ok((lock, kind))
 }
 

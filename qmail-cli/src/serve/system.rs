@@ -6,9 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use qmail_core::{Origin, Submit};
-use qmail_deliver::{
-    AssignedUsers, FirstOf, FixedUsers, HickoryResolver, Resolver, User, UserDirectory,
-};
+use qmail_deliver::{AssignedUsers, FirstOf, FixedUsers, Resolver, User, UserDirectory};
+use qmail_smtp::qmtp::Protocol;
 use rand::TryRng as _;
 use rand::rngs::SysRng;
 use tokio::net::{TcpListener, TcpStream};
@@ -18,13 +17,12 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::accounts::{Accounts, Passwords};
-use super::entrance::full_words;
 use super::gate::{Full, Gate, Limits, Pass};
 use super::mailer::Mailer;
 use super::settings::{Seed, Settings};
 use super::smtp::Door;
 use super::start::check_users;
-use super::{Options, StartError, listen, pop3, smtp, submission};
+use super::{Options, StartError, listen, packages, pop3, smtp, submission};
 use crate::home::{Controls, Home};
 use crate::passwords::PasswordFile;
 use crate::report::Reporter;
@@ -57,6 +55,7 @@ pub(super) struct System {
     mailer: Mailer,
     smtp: Service<Door>,
     pop3: Service<pop3::Door>,
+    packages: Service<Protocol>,
     /// Takes mail from programs of this host.
     local: Option<JoinHandle<()>>,
     /// Becomes true when sessions are to end.
@@ -111,20 +110,30 @@ impl System {
                 path: options.home.control().join("servercert.pem"),
             });
         }
-        let mut smtp_listeners = Vec::new();
-        for door in Door::ALL {
-            let listeners = listeners(options, door.name(), options.addresses(door))?;
-            smtp_listeners.extend(listeners.into_iter().map(|listener| (door, listener)));
-        }
-        let mut pop3_listeners = Vec::new();
-        for door in pop3::Door::ALL {
-            let addresses = match door {
-                pop3::Door::Pop3 => &options.pop3,
-                pop3::Door::Pop3s => &options.pop3s,
-            };
-            let listeners = listeners(options, door.name(), addresses)?;
-            pop3_listeners.extend(listeners.into_iter().map(|listener| (door, listener)));
-        }
+        let smtp_listeners = all_listeners(
+            options,
+            Door::ALL.map(|door| (door, door.name(), options.addresses(door))),
+        )?;
+        let packages_listeners = all_listeners(
+            options,
+            packages::PROTOCOLS.map(|protocol| {
+                let addresses = match protocol {
+                    Protocol::Qmtp => &options.qmtp,
+                    Protocol::Qmqp => &options.qmqp,
+                };
+                (protocol, packages::name(protocol), &addresses[..])
+            }),
+        )?;
+        let pop3_listeners = all_listeners(
+            options,
+            pop3::Door::ALL.map(|door| {
+                let addresses = match door {
+                    pop3::Door::Pop3 => &options.pop3,
+                    pop3::Door::Pop3s => &options.pop3s,
+                };
+                (door, door.name(), &addresses[..])
+            }),
+        )?;
         for warning in &controls.warnings {
             reporter.warning(warning);
         }
@@ -133,11 +142,14 @@ impl System {
         let users = users(options);
         let (stop, stopped) = watch::channel(false);
         let (smtp_max, pop3_max) = session_limits(&controls, room, &reporter);
-        let smtp_gate = Gate::new(smtp_limits(&controls, smtp_max));
-        let pop3_gate = Gate::new(pop3_limits(&controls, pop3_max));
-        let resolver = resolver();
-        if resolver.is_none() && !controls.entrance.lists.is_empty() {
-            reporter.warning(&"control/dnsbl: no list can be asked; mend /etc/resolv.conf");
+        let smtp_gate = Arc::new(Gate::new(smtp_limits(&controls, smtp_max)));
+        let pop3_gate = Arc::new(Gate::new(pop3_limits(&controls, pop3_max)));
+        let resolver = options.resolver().ok();
+        let resolver = resolver.map(|resolver| Arc::new(resolver) as Arc<dyn Resolver>);
+        if resolver.is_none() && controls.entrance.wants_resolver() {
+            reporter.warning(
+                &"control/dnsbl, control/smtprules: no list and no name can be asked for; mend /etc/resolv.conf",
+            );
         }
         let mailer = Mailer::start(options, &controls, Arc::clone(&users), &reporter).await?;
         let settings = Arc::new(Settings::new(Seed {
@@ -163,17 +175,31 @@ impl System {
                 (false, None) => Passwords::File(passwords),
             },
             decoys,
-        ));
+        )?);
 
         let shared = Shared {
             settings: Arc::clone(&settings),
             reporter: reporter.clone(),
             stop: stopped,
         };
-        let smtp = Service::start(smtp_listeners, smtp_gate, &shared, full_words, {
+        // All mail that comes in shares one limit.
+        let packages_gate = Arc::clone(&smtp_gate);
+        let smtp = Service::start(smtp_listeners, smtp_gate, &shared, smtp::full_words, {
             let (shared, accounts) = (shared.clone(), Arc::clone(&accounts));
             move |door, stream, peer, pass| shared.smtp_session(&accounts, door, stream, peer, pass)
         })?;
+        let packages = Service::start(
+            packages_listeners,
+            packages_gate,
+            &shared,
+            packages::full_words,
+            {
+                let shared = shared.clone();
+                move |protocol, stream, peer, pass| {
+                    shared.packages_session(protocol, stream, peer, pass);
+                }
+            },
+        )?;
         let pop3 = Service::start(pop3_listeners, pop3_gate, &shared, POP3_FULL, {
             let shared = shared.clone();
             move |door, stream, peer, pass| shared.pop3_session(&accounts, door, stream, peer, pass)
@@ -182,13 +208,7 @@ impl System {
         let local = (!options.queue_elsewhere)
             .then(|| take_local_mail(&options.home, mailer.submit(), shared))
             .flatten();
-        for (door, address) in &smtp.addresses {
-            reporter.notice("listening", &format_args!("{} {address}", door.name()));
-        }
-        for (door, address) in &pop3.addresses {
-            reporter.notice("listening", &format_args!("{} {address}", door.name()));
-        }
-        Ok(Self {
+        let system = Self {
             home: options.home.clone(),
             settings,
             users,
@@ -198,10 +218,24 @@ impl System {
             mailer,
             smtp,
             pop3,
+            packages,
             local,
             stop,
             signals,
-        })
+        };
+        for listener in system.listening() {
+            system.reporter.notice("listening", &listener);
+        }
+        Ok(system)
+    }
+
+    /// Each listener: what it is for, and its address.
+    fn listening(&self) -> Vec<String> {
+        let smtp = self.smtp.named(Door::name);
+        let packages = self.packages.named(packages::name);
+        smtp.chain(packages)
+            .chain(self.pop3.named(pop3::Door::name))
+            .collect()
     }
 
     /// Where mail of other hosts is taken.
@@ -240,6 +274,7 @@ impl System {
             mut signals,
             smtp,
             pop3,
+            packages,
             local,
             stop,
             mailer,
@@ -248,6 +283,7 @@ impl System {
         service_manager::stopping();
         let end = async {
             smtp.close();
+            packages.close();
             pop3.close();
             local.inspect(JoinHandle::abort);
             let _ = stop.send(true);
@@ -281,12 +317,7 @@ impl System {
 
     /// What it does, in a line.
     fn status(&self) -> String {
-        let smtp = self.smtp.addresses.iter();
-        let smtp = smtp.map(|(door, address)| format!("{} {address}", door.name()));
-        let pop3 = self.pop3.addresses.iter();
-        let pop3 = pop3.map(|(door, address)| format!("{} {address}", door.name()));
-        let listening: Vec<_> = smtp.chain(pop3).collect();
-        format!("listening: {}", listening.join(", "))
+        format!("listening: {}", self.listening().join(", "))
     }
 
     /// Reads the control files again; if one is bad, all stays as it was.
@@ -366,10 +397,21 @@ impl Shared {
         peer: SocketAddr,
         pass: Pass,
     ) {
-        let rules = self.settings.smtp();
+        let rules = self.settings.rules();
         let accounts = Arc::clone(accounts);
         let stop = self.stop.clone();
         tokio::spawn(smtp::serve(rules, accounts, door, stream, peer, pass, stop));
+    }
+
+    fn packages_session(
+        &self,
+        protocol: Protocol,
+        stream: TcpStream,
+        peer: SocketAddr,
+        pass: Pass,
+    ) {
+        let (rules, stop) = (self.settings.rules(), self.stop.clone());
+        tokio::spawn(packages::serve(rules, protocol, stream, peer, pass, stop));
     }
 
     fn pop3_session(
@@ -394,18 +436,17 @@ impl<K: Copy + Send + Sync + 'static> Service<K> {
     /// Starts accepting on each of these.
     fn start(
         listeners: impl IntoIterator<Item = (K, TcpListener)>,
-        gate: Gate,
+        gate: Arc<Gate>,
         shared: &Shared,
         full: fn(Full) -> &'static [u8],
         session: impl Fn(K, TcpStream, SocketAddr, Pass) + Clone + Send + Sync + 'static,
     ) -> io::Result<Self> {
-        let gate = Arc::new(gate);
         let (mut addresses, mut listening) = (Vec::new(), Vec::new());
         for (kind, listener) in listeners {
             addresses.push((kind, listener.local_addr()?));
             let settings = Arc::clone(&shared.settings);
             let trusted = move |peer: SocketAddr| {
-                let rules = settings.smtp();
+                let rules = settings.rules();
                 peer.ip().to_canonical().is_loopback()
                     || rules.policy.may_relay(peer.ip())
                     || rules.entrance.controls.proxies.contains(peer.ip())
@@ -425,6 +466,12 @@ impl<K: Copy + Send + Sync + 'static> Service<K> {
             listening,
             gate,
         })
+    }
+
+    /// The listeners in words.
+    fn named(&self, name: fn(K) -> &'static str) -> impl Iterator<Item = String> {
+        let addresses = self.addresses.iter();
+        addresses.map(move |&(kind, address)| format!("{} {address}", name(kind)))
     }
 
     /// Lets nobody more in.
@@ -479,12 +526,6 @@ fn pop3_limits(controls: &Controls, all_max: usize) -> Limits {
     }
 }
 
-/// What asks DNS lists.
-fn resolver() -> Option<Arc<dyn Resolver>> {
-    let resolver = HickoryResolver::system().ok()?;
-    Some(Arc::new(resolver))
-}
-
 /// Who gets mail: the mailboxes of the options, then users/assign or users/cdb of the home.
 fn users(options: &Options) -> Arc<dyn UserDirectory> {
     let mut fixed = FixedUsers::new();
@@ -496,6 +537,19 @@ fn users(options: &Options) -> Arc<dyn UserDirectory> {
     }
     let assigned = AssignedUsers::new(options.home.path());
     Arc::new(FirstOf(vec![Arc::new(fixed), Arc::new(assigned)]))
+}
+
+/// The listeners of several services, each with what it is for.
+fn all_listeners<'a, K: Copy>(
+    options: &Options,
+    services: impl IntoIterator<Item = (K, &'static str, &'a [SocketAddr])>,
+) -> Result<Vec<(K, TcpListener)>, StartError> {
+    let mut all = Vec::new();
+    for (kind, name, addresses) in services {
+        let listeners = listeners(options, name, addresses)?;
+        all.extend(listeners.into_iter().map(|listener| (kind, listener)));
+    }
+    Ok(all)
 }
 
 /// All listeners of a service: those that it was handed, and one for each address.

@@ -187,12 +187,30 @@ pub(crate) fn write_offset(offset: i32, sink: &mut Vec<u8>) {
 /// assert_eq!(sink, b"Tue Jan 06 00:00:00 1970");
 /// ```
 pub fn write_mbox_date(seconds: i64, sink: &mut Vec<u8>) {
+    write_long(seconds, b'0', sink);
+}
+
+/// Appends a date as ctime(3) has it: `Www Mmm DD HH:MM:SS YYYY`, the day with a blank in front.
+///
+/// ```
+/// let mut sink = Vec::new();
+/// qmail_core::header::date::write_ctime(5 * 86_400, &mut sink);
+/// assert_eq!(sink, b"Tue Jan  6 00:00:00 1970");
+/// ```
+pub fn write_ctime(seconds: i64, sink: &mut Vec<u8>) {
+    write_long(seconds, b' ', sink);
+}
+
+fn write_long(seconds: i64, filler: u8, sink: &mut Vec<u8>) {
     let civil = Civil::from_unix(seconds);
     sink.extend_from_slice(WEEKDAYS[usize::from(civil.weekday) % 7].as_bytes());
     sink.push(b' ');
     sink.extend_from_slice(civil.month_name().as_bytes());
     sink.push(b' ');
-    push_two(sink, civil.day);
+    if civil.day < 10 {
+        sink.push(filler);
+    }
+    push_number(sink, i64::from(civil.day));
     sink.push(b' ');
     civil.write_time(sink);
     sink.push(b' ');

@@ -45,7 +45,16 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// The name, in the case it was written in.
+    /// Lines at the start of a header that continue nothing.
+    fn nameless(raw: &'a [u8]) -> Self {
+        Self {
+            raw,
+            name: b"",
+            value: raw.strip_suffix(b"\n").unwrap_or(raw),
+        }
+    }
+
+    /// The name, in the case it was written in. Empty for what [`Splitter::with_leading_blanks`] finds.
     pub fn name(&self) -> &'a [u8] {
         self.name
     }
@@ -169,6 +178,7 @@ pub struct FieldTooLong(pub usize);
 pub struct Splitter {
     field_octets_max: usize,
     mbox_lines: bool,
+    leading_blanks: bool,
     /// The start of a field whose end was not seen.
     buffer: Vec<u8>,
     /// The first line in the buffer is that of a field.
@@ -186,6 +196,7 @@ impl Splitter {
         Self {
             field_octets_max,
             mbox_lines: false,
+            leading_blanks: false,
             buffer: Vec::new(),
             known: false,
             stale: false,
@@ -198,6 +209,15 @@ impl Splitter {
     pub fn with_mbox_lines(field_octets_max: usize) -> Self {
         Self {
             mbox_lines: true,
+            ..Self::new(field_octets_max)
+        }
+    }
+
+    /// A splitter that takes lines that start with a space or tab for a part of the header even where there is no field
+    /// before them that they could continue (mess822): together they are a field without a name.
+    pub fn with_leading_blanks(field_octets_max: usize) -> Self {
+        Self {
+            leading_blanks: true,
             ..Self::new(field_octets_max)
         }
     }
@@ -218,7 +238,7 @@ impl Splitter {
             return Ok(None);
         }
         if self.buffer.is_empty()
-            && let Some(end) = part_end(input)
+            && let Some(end) = part_end(input, self.leading_blanks)
         {
             return self.whole(input, end).map(Some);
         }
@@ -323,6 +343,9 @@ impl Splitter {
         if self.mbox_lines && self.buffer.starts_with(MBOX_START) {
             return Class::Field { name: 0, colon: 0 };
         }
+        if self.leading_blanks && self.buffer.first().is_some_and(|&octet| is_blank(octet)) {
+            return Class::Field { name: 0, colon: 0 };
+        }
         if self.buffer == b"\r" && self.crlf {
             return Class::Undecided;
         }
@@ -337,6 +360,9 @@ impl Splitter {
         if self.mbox_lines && raw.starts_with(MBOX_START) {
             return Some(Field::mbox_line(raw));
         }
+        if self.leading_blanks && raw.first().is_some_and(|&octet| is_blank(octet)) {
+            return Some(Field::nameless(raw));
+        }
         Field::parse(raw)
     }
 }
@@ -344,9 +370,14 @@ impl Splitter {
 /// Where the first line and its continuations end, if the start of a line after them is in sight.
 ///
 /// A first line that is empty ends at once, whatever follows: continuations are for fields.
-fn part_end(octets: &[u8]) -> Option<usize> {
+fn part_end(octets: &[u8], leading_blanks: bool) -> Option<usize> {
     let mut end = memchr::memchr(b'\n', octets)? + 1;
-    if end <= 2 || is_blank(octets[0]) {
+    let is_field = if is_blank(octets[0]) {
+        leading_blanks
+    } else {
+        end > 2
+    };
+    if !is_field {
         return Some(end);
     }
     while is_blank(*octets.get(end)?) {
@@ -400,7 +431,10 @@ mod tests {
     }
 
     fn split_everywhere(message: &[u8]) -> String {
-        let make = || Splitter::with_mbox_lines(10_000);
+        cut_everywhere(message, || Splitter::with_mbox_lines(10_000))
+    }
+
+    fn cut_everywhere(message: &[u8], make: fn() -> Splitter) -> String {
         let whole = split(make(), &[message]);
         for cut in 0..=message.len() {
             assert_eq!(
@@ -412,6 +446,28 @@ mod tests {
         let octets: Vec<_> = message.chunks(1).collect();
         assert_eq!(split(make(), &octets), whole, "octet by octet");
         whole
+    }
+
+    #[test]
+    fn leading_blanks_may_belong_to_the_header() {
+        for (message, parts) in [
+            (
+                "  lead\n\tmore\nA: 1\n b\n\n c\n",
+                "<  lead\n\tmore\n><A: 1\n b\n>EmptyLine= c\n",
+            ),
+            (" \n", "< \n>EndOfInput="),
+            (" \n x\n\n", "< \n x\n>EmptyLine="),
+            (" x", "< x\n>EndOfInput="),
+            ("\tx\r\n\r\ny", "<\tx\r\n>EmptyLine=y"),
+            (" x\nno field\n", "< x\n>OtherLine=no field\n"),
+        ] {
+            let make = || Splitter::with_leading_blanks(10_000);
+            assert_eq!(
+                cut_everywhere(message.as_bytes(), make),
+                parts,
+                "{message:?}"
+            );
+        }
     }
 
     #[test]

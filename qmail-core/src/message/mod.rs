@@ -32,7 +32,8 @@ impl Stamp {
         }
     }
 
-    /// Appends `<YYYYMMDDhhmmss.UNIQUE.qmail@HOST>`, or `<YYYYMMDDhhmmss.SEQUENCE.UNIQUE.qmail@HOST>`.
+    /// Appends `<YYYYMMDDhhmmss.UNIQUE.qmail@HOST>`, or `<YYYYMMDDhhmmss.SEQUENCE.UNIQUE.qmail@HOST>`. Control octets of
+    /// the host are left out: a variable may hold a line break, and a field may not.
     pub(crate) fn write_message_id(&self, id_host: &[u8], sink: &mut Vec<u8>) {
         sink.push(b'<');
         let seconds = i64::try_from(self.seconds).unwrap_or(i64::MAX);
@@ -42,7 +43,7 @@ impl Stamp {
             crate::decimal::push_decimal(sink, number);
         }
         sink.extend_from_slice(b".qmail@");
-        sink.extend_from_slice(id_host);
+        sink.extend(id_host.iter().filter(|octet| !octet.is_ascii_control()));
         sink.push(b'>');
     }
 }

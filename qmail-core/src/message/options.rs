@@ -16,7 +16,7 @@ use crate::message::Stamp;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Options {
-    /// The host in Message-ID, as it is (control/idhost).
+    /// The host in Message-ID, as it is but for control octets (control/idhost).
     pub id_host: Vec<u8>,
     /// Letter `s`: incoming Return-Path fields are dropped unread.
     pub drop_return_path: bool,

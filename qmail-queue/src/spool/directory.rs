@@ -12,7 +12,7 @@ pub(super) const FLAGS: OFlags = OFlags::RDONLY
     .union(OFlags::CLOEXEC);
 
 /// Makes the directory of a spool if it is missing, durably, and opens it. Its parent must exist.
-pub(super) fn make_root(root: &Path, mode: u32) -> io::Result<OwnedFd> {
+pub(crate) fn make_root(root: &Path, mode: u32) -> io::Result<OwnedFd> {
     if make(CWD, root, mode)? {
         let parent = match root.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -39,7 +39,7 @@ pub(super) fn make(at: impl AsFd, path: &Path, mode: u32) -> io::Result<bool> {
 }
 
 /// Makes the names in a directory durable.
-pub(super) fn sync(at: impl AsFd, path: &Path) -> io::Result<()> {
+pub(crate) fn sync(at: impl AsFd, path: &Path) -> io::Result<()> {
     let directory = rustix::fs::openat(at, path, FLAGS, Mode::empty())?;
     Ok(rustix::fs::fsync(directory)?)
 }

@@ -21,10 +21,6 @@ impl Holds {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn knows(&self, id: MessageId) -> bool {
-        self.known().contains(&id)
-    }
-
     /// Holds a message: `make` makes the name, unless it is there. Durable on return.
     pub(super) fn hold(
         &self,
@@ -50,6 +46,16 @@ impl Holds {
         })?;
         self.known().remove(&id);
         Ok(())
+    }
+
+    pub(super) fn knows(&self, id: MessageId) -> bool {
+        self.known().contains(&id)
+    }
+
+    /// A message is gone. Its name may come back by a crash: it holds nobody then, and [`Holds::list`] removes it.
+    pub(super) fn forget(&self, disk: &dyn Disk, id: MessageId) {
+        self.known().remove(&id);
+        let _ = disk.unlink(&name(id));
     }
 
     /// The messages that are held. Names of others are removed.

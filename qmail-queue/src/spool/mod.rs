@@ -10,10 +10,12 @@
 //! | gone | [`Spool::remove`], from incoming or routed | |
 
 mod content;
-mod directory;
+pub(crate) mod directory;
 mod gather;
 mod hold;
 mod journal;
+#[cfg(test)]
+pub(crate) mod kinds;
 mod memory;
 pub mod split;
 

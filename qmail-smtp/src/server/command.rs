@@ -99,9 +99,9 @@ pub(super) fn mail(
     argument: &[u8],
     config: &Config,
 ) -> Result<(ReversePath, MailParameters), ArgumentError> {
-    let (address, rest) = address_of(argument, b"FROM:")?;
+    let (address, rest) = address_of(argument, b"FROM:", config.parameters)?;
     let sender = ReversePath::new(address).map_err(|_| ArgumentError::Syntax)?;
-    if config.parameters == ParameterPolicy::Ignore {
+    if config.parameters != ParameterPolicy::Strict {
         return Ok((sender, MailParameters::default()));
     }
     let parameters = MailParameters::parse(rest, config)?;
@@ -116,12 +116,12 @@ pub(super) fn rcpt(
     argument: &[u8],
     config: &Config,
 ) -> Result<(Address, RcptParameters), ArgumentError> {
-    let (address, rest) = address_of(argument, b"TO:")?;
+    let (address, rest) = address_of(argument, b"TO:", config.parameters)?;
     if address.is_empty() {
         return Err(ArgumentError::EmptyRecipient);
     }
     let recipient = Address::new(address).map_err(|_| ArgumentError::Syntax)?;
-    if config.parameters == ParameterPolicy::Ignore {
+    if config.parameters != ParameterPolicy::Strict {
         return Ok((recipient, RcptParameters::default()));
     }
     Ok((recipient, RcptParameters::parse(rest, config)?))
@@ -148,14 +148,27 @@ pub(super) fn bdat(argument: &[u8]) -> Option<(u64, bool)> {
 fn address_of<'a>(
     argument: &'a [u8],
     keyword: &'static [u8],
+    policy: ParameterPolicy,
 ) -> Result<(Bytes, &'a [u8]), ArgumentError> {
     if argument.iter().any(|&octet| octet < b' ' || octet == 0x7f) {
         return Err(ArgumentError::Syntax);
+    }
+    if policy == ParameterPolicy::IgnoreAround {
+        return path(anywhere(argument)).ok_or(ArgumentError::Syntax);
     }
     let start: IResult<&[u8], &[u8]> =
         preceded(tag_no_case(keyword), take_while(is_space)).parse(argument);
     let (rest, _) = start.map_err(|_| ArgumentError::Syntax)?;
     path(rest).ok_or(ArgumentError::Syntax)
+}
+
+/// The address and what follows it, whatever stands before.
+fn anywhere(argument: &[u8]) -> &[u8] {
+    match memchr::memchr(b'<', argument) {
+        Some(angle) => &argument[angle..],
+        None => memchr::memchr(b':', argument)
+            .map_or(b"", |colon| without_spaces(&argument[colon + 1..])),
+    }
 }
 
 #[cfg(test)]
@@ -274,6 +287,39 @@ mod tests {
             assert!(mail(argument.as_bytes(), &config).is_ok(), "{argument}");
         }
         assert!(mail(b"FROM:<a@b> \0", &config).is_err());
+    }
+
+    #[test]
+    fn what_stands_around_an_address_may_be_ignored() {
+        let mut config = Config::new("x");
+        config.parameters = ParameterPolicy::IgnoreAround;
+        for (argument, expected) in [
+            ("", Some("")),
+            ("x", Some("")),
+            ("FROM:", Some("")),
+            ("FROM:<a@b>", Some("a@b")),
+            ("from :  <a@b>junk SIZE=x", Some("a@b")),
+            ("<a@b>", Some("a@b")),
+            ("x:y <a@b>", Some("a@b")),
+            ("FROM: a@b x", Some("a@b")),
+            ("x:  a@b", Some("a@b")),
+            ("FROM :<\"a>b\"@c>", Some("a>b@c")),
+            ("FROM:<@r:a@b>", Some("a@b")),
+            ("FROM:<a@b", None),
+            ("FROM:<a@b>\0", None),
+        ] {
+            let found = mail(argument.as_bytes(), &config).ok();
+            let found = found.map(|(sender, _)| sender.as_bytes().to_vec());
+            assert_eq!(
+                found,
+                expected.map(|it| it.as_bytes().to_vec()),
+                "{argument:?}"
+            );
+        }
+        assert_eq!(
+            rcpt(b"nobody", &config).map(|_| ()),
+            Err(ArgumentError::EmptyRecipient)
+        );
     }
 
     #[test]

@@ -167,6 +167,10 @@ pub enum ParameterPolicy {
     /// Whatever stands there is ignored, as by qmail-smtpd(8), whose clients may rely on it. Control octets are refused
     /// all the same.
     Ignore,
+    /// The same, and what stands before the address is ignored too, as by ofmipd(8): the address begins at the first `<`,
+    /// else behind the first colon, and without either there is none. For clients that are known to be let in; it is no
+    /// way to meet strangers.
+    IgnoreAround,
 }
 
 /// What a LF without CR before it means in a message. It never ends one.

@@ -13,7 +13,6 @@
 mod accounts;
 mod case;
 mod difference;
-mod dns;
 mod failure;
 mod hostile;
 mod list;

@@ -21,7 +21,6 @@ use socket2::{Domain, Socket, Type};
 
 use super::accounts;
 use super::case::{Case, StdinFile, WorkingDirectory};
-use super::dns::NameServer;
 use super::failure::{Doing, Failure};
 use super::machine::{self, NOBODY};
 use super::mask;
@@ -30,6 +29,7 @@ use super::process::{Done, Processes, Streams};
 use super::programs::{Programs, SYSTEM_PATH};
 use super::server::Server;
 use super::tree;
+use crate::dns::NameServer;
 
 /// What was seen, under the keys of a case's `expect`.
 pub type Observation = Map<String, Value>;
@@ -211,8 +211,9 @@ impl<'a> World<'a> {
             let table = self.substitute(table.to_string().as_bytes());
             let zone = serde_json::from_slice(&table)
                 .map_err(|error| Failure::Case(format!("dns: {error}")))?;
-            self._name_server =
-                Some(NameServer::start(zone, self.ip).doing("starting the name server")?);
+            self._name_server = Some(
+                NameServer::start(zone, (self.ip, 53).into()).doing("starting the name server")?,
+            );
             replaced.push((file, "/etc/resolv.conf"));
         }
         if machine::wants_users(self.case) {

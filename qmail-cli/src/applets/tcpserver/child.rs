@@ -7,11 +7,11 @@ use std::process::{Command, ExitCode};
 
 use qmail_core::cdb::Cdb;
 use qmail_core::tcprules::{self, Instruction, Peer};
-use qmail_deliver::{HickoryResolver, Resolver as _};
+use qmail_deliver::HickoryResolver;
 
 use super::{Options, Verbosity};
 use crate::applet::Call;
-use crate::tcp_peer::{TcpPeer, set};
+use crate::tcp_peer::{RemoteName, TcpPeer, set};
 use crate::{cdb_file, exit, stdio};
 
 /// As much of an ident answer as is kept.
@@ -79,15 +79,12 @@ async fn find_out(mut peer: TcpPeer, options: &Options<'_>) -> TcpPeer {
     peer.local_host = options.local_name.clone().map(Into::into);
     let wanted = options.look_up_remote || peer.local_host.is_none();
     if wanted && let Ok(resolver) = HickoryResolver::system() {
-        peer.look_up_names(&resolver, options.look_up_remote).await;
-        if options.paranoid
-            && let Some(name) = &peer.remote_host
-        {
-            let addresses = resolver.addresses(name).await.unwrap_or_default();
-            if !addresses.contains(&peer.remote.ip()) {
-                peer.remote_host = None;
-            }
-        }
+        let remote = match (options.look_up_remote, options.paranoid) {
+            (false, _) => RemoteName::Unasked,
+            (true, false) => RemoteName::AsTold,
+            (true, true) => RemoteName::Confirmed,
+        };
+        peer.look_up_names(&resolver, remote).await;
     }
     if let Some(wait) = options.ident {
         peer.ask_ident(wait, IDENT_OCTETS_MAX).await;

@@ -1,24 +1,18 @@
-//! The engine on qmail's own queue directory, on a disk that crashes at every operation: whatever was accepted arrives or bounces.
+//! The engine on either spool, on a disk that crashes at every operation: whatever was accepted arrives or bounces.
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use qmail_core::{Envelope, ReversePath};
 
 use super::faults::FaultySpool;
 use super::world::{World, address, deferred, delivered, failed};
-use crate::split::layout::Directory;
-use crate::{Choices, Disk, SimDisk, SplitSpool, Trouble, Workers};
+use crate::spool::kinds::Kind;
+use crate::{Choices, Disk, SimDisk, Trouble};
 
 /// Crashed disks looked at for each operation.
 const IMAGES: u64 = 4;
-
-fn spool(disk: &SimDisk) -> FaultySpool {
-    let workers = Workers::inline();
-    FaultySpool::new(Arc::new(SplitSpool::over(Arc::new(disk.clone()), workers)))
-}
 
 const MESSAGES: [(&str, &[&str]); 5] = [
     ("one@senders", &["ok@here"]),
@@ -39,7 +33,9 @@ const BOUNCES: [(&str, &str); 3] = [
     ("never3@far", "four@senders"),
 ];
 
-fn world(disk: &SimDisk) -> World {
+/// `None` if the disk is gone before the spool is open.
+fn world(kind: Kind, disk: &SimDisk) -> Option<World> {
+    let spool = kind.spool(disk).ok()?;
     let mut world = World::with(|config| config.limits.remote_max = 2);
     let script = &world.script;
     script.recipients_max.store(3, Ordering::SeqCst);
@@ -48,9 +44,9 @@ fn world(disk: &SimDisk) -> World {
     for (failing, _) in BOUNCES {
         script.answer(failing, &[failed(), failed(), failed()]);
     }
-    world.spool = spool(disk);
+    world.spool = FaultySpool::new(spool);
     world.restart();
-    world
+    Some(world)
 }
 
 /// Submits and delivers until the disk is gone; returns which messages were accepted.
@@ -70,34 +66,42 @@ fn live(world: &mut World, disk: &SimDisk) -> Vec<bool> {
 
 #[test]
 fn a_crash_at_any_operation_loses_nothing() {
-    let disk = SimDisk::new(Directory::all().map(Directory::path));
-    let mut calm = world(&disk);
-    live(&mut calm, &disk);
-    let operations = disk.operations();
-    assert!(operations > 50, "{operations}");
-    let calm = calm.script.tried();
-    for operation in 1..=operations {
-        for trouble in [
-            Trouble::CrashBefore(operation),
-            Trouble::CrashAfter(operation),
-        ] {
-            for image in 0..IMAGES {
-                crash(trouble, operation * IMAGES + image, &calm);
+    for kind in Kind::ALL {
+        let disk = kind.disk();
+        let mut calm = world(kind, &disk).expect("nothing fails");
+        live(&mut calm, &disk);
+        let operations = disk.operations();
+        assert!(operations > 50, "{operations}");
+        let calm = calm.script.tried();
+        for operation in 1..=operations {
+            for trouble in [
+                Trouble::CrashBefore(operation),
+                Trouble::CrashAfter(operation),
+            ] {
+                for image in 0..IMAGES {
+                    crash(kind, trouble, operation * IMAGES + image, &calm);
+                }
             }
         }
     }
 }
 
-fn crash(trouble: Trouble, seed: u64, calm: &BTreeMap<String, usize>) {
-    let disk = SimDisk::new(Directory::all().map(Directory::path));
+fn crash(kind: Kind, trouble: Trouble, seed: u64, calm: &BTreeMap<String, usize>) {
+    let disk = kind.disk();
     disk.plan(trouble);
-    let mut world = world(&disk);
+    let Some(mut world) = world(kind, &disk) else {
+        // Nothing was accepted; the next start must come up all the same.
+        kind.spool(&disk.after_crash(&mut Choices::seeded(seed)))
+            .unwrap_or_else(|error| panic!("{kind:?}, {trouble:?}, seed {seed}: {error}"));
+        return;
+    };
     let accepted = live(&mut world, &disk);
     let found = disk.after_crash(&mut Choices::seeded(seed));
-    world.spool = spool(&found);
+    let spool = kind.spool(&found);
+    world.spool = FaultySpool::new(spool.expect("a disk that works"));
     world.restart();
     world.drain();
-    let story = format!("{trouble:?}, seed {seed}\n{}", world.log());
+    let story = format!("{kind:?}, {trouble:?}, seed {seed}\n{}", world.log());
     assert_eq!(world.count(), 0, "{story}");
     let tried = world.script.tried();
     for ((_, recipients), accepted) in MESSAGES.into_iter().zip(accepted) {
@@ -129,8 +133,7 @@ fn crash(trouble: Trouble, seed: u64, calm: &BTreeMap<String, usize>) {
 
 #[test]
 fn a_recipient_that_can_go_nowhere_is_told_of() {
-    let disk = SimDisk::new(Directory::all().map(Directory::path));
-    let mut world = world(&disk);
+    let mut world = world(Kind::Split, &Kind::Split.disk()).expect("nothing fails");
     let long = format!("{}@virtual", "x".repeat(994));
     world.submit("s@far", &[&long, "b@far"]);
     world.drain();
@@ -142,7 +145,7 @@ fn a_recipient_that_can_go_nowhere_is_told_of() {
 
 #[test]
 fn a_message_without_its_text_is_told_of_once() {
-    let disk = SimDisk::new(Directory::all().map(Directory::path));
+    let disk = Kind::Split.disk();
     for (path, text) in [
         ("info/7/7", &b"Fs@far\0"[..]),
         ("local/7/7", b"Ta@here\0"),
@@ -151,7 +154,7 @@ fn a_message_without_its_text_is_told_of_once() {
         let file = disk.create(Path::new(path), 0o600).unwrap();
         file.write_at(text, 0).unwrap();
     }
-    let mut world = world(&disk);
+    let mut world = world(Kind::Split, &disk).expect("nothing fails");
     world.settle();
     let told = "warning: mess/7/7: entity not found; left alone";
     assert_eq!(world.log().matches(told).count(), 2, "one for each channel");

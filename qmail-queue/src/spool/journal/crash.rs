@@ -12,6 +12,8 @@ use qmail_core::{Address, Envelope, Origin};
 
 use super::*;
 use crate::disk::{Choices, SimDisk, Trouble};
+use crate::spool::hold::HOLD;
+use crate::spool::kinds::Kind;
 
 /// Images looked at for each crash: all in order up to this number, and then as many at random.
 const IMAGES_MAX: usize = 24;
@@ -24,6 +26,7 @@ struct State {
     /// Marks of each channel; `None` if it is closed.
     lines: [Option<Vec<bool>>; 2],
     notes: Vec<u8>,
+    held: bool,
 }
 
 type Model = BTreeMap<usize, State>;
@@ -39,6 +42,8 @@ enum Step {
     Note(usize, &'static str),
     Forget(usize),
     PutOff(usize),
+    Hold(usize),
+    Release(usize),
     Remove(usize),
 }
 
@@ -53,16 +58,20 @@ fn life_steps() -> Vec<Step> {
         Note(0, "<c@d>:\nno\n\n"),
         Accept(1, 2),
         PutOff(0),
+        Hold(0),
         Accept(2, 40),
         Route(2),
         Close(2, Channel::Local),
         Note(2, "<e@f>:\nnever\n\n"),
+        Hold(2),
         Mark(2, 0),
         Forget(2),
         Note(0, "<e@f>:\nno\n\n"),
         Route(1),
+        Release(0),
         Mark(1, 0),
         Mark(1, 1),
+        // It is held to its end.
         Remove(2),
     ];
     for number in 3..8 {
@@ -124,8 +133,7 @@ fn entry() -> Entry {
 }
 
 pub(super) fn new_disk() -> SimDisk {
-    let directories = JournalSpool::DIRECTORIES.map(PathBuf::from);
-    SimDisk::new(directories.into_iter().chain([PathBuf::new()]))
+    Kind::Journal.disk()
 }
 
 /// Small segments, and files for texts of more than 400 octets.
@@ -159,6 +167,8 @@ fn advance(model: &mut Model, step: Step) {
         | Note(number, _)
         | Forget(number)
         | PutOff(number)
+        | Hold(number)
+        | Release(number)
         | Remove(number) => number,
     };
     if step == Remove(number) {
@@ -176,6 +186,8 @@ fn advance(model: &mut Model, step: Step) {
         Close(_, channel) => state.lines[channel as usize] = None,
         Note(_, note) => state.notes.extend_from_slice(note.as_bytes()),
         Forget(_) => state.notes.clear(),
+        Hold(_) => state.held = true,
+        Release(_) => state.held = false,
         Accept(..) | PutOff(_) | Remove(_) => {}
     }
 }
@@ -245,6 +257,8 @@ impl Life {
                 let due = SystemTime::UNIX_EPOCH + Duration::from_secs(5_000);
                 spool.put_off(id(number), Channel::Remote, due).await
             }
+            Hold(number) => spool.set_held(id(number), true).await,
+            Release(number) => spool.set_held(id(number), false).await,
             Remove(number) => spool.remove(Settled::new(id(number))).await,
         }
     }
@@ -284,7 +298,8 @@ impl Life {
             spool.remove(Settled::new(id)).await.map_err(told)?;
         }
         let texts = disk.list(Path::new(segment::TEXTS)).unwrap();
-        same(&texts, &Vec::new())
+        same(&texts, &Vec::new())?;
+        same(&disk.list(Path::new(HOLD)).unwrap(), &Vec::new())
     }
 
     fn is_legal(&self, seen: &Model) -> Result<(), String> {
@@ -320,6 +335,7 @@ async fn ids(spool: &JournalSpool) -> Result<Vec<(MessageId, bool)>, String> {
 /// Everything that the journal knows.
 async fn look(spool: &JournalSpool) -> Result<Model, String> {
     let mut model = Model::new();
+    let held = spool.held().await.map_err(told)?;
     for (id, is_routed) in ids(spool).await? {
         let content = spool.content(id).await.map_err(told)?;
         let text = whole(&*content).await?;
@@ -336,6 +352,7 @@ async fn look(spool: &JournalSpool) -> Result<Model, String> {
         let mut state = State {
             text: text.to_vec(),
             routed: is_routed,
+            held: held.contains(&id),
             ..State::default()
         };
         if is_routed {
@@ -494,5 +511,60 @@ fn what_a_failed_sync_leaves_is_never_taken_for_durable() {
                 }
             });
         }
+    }
+}
+
+/// A log in one segment, cut after each of its octets: what stands before the cut counts, record by record.
+#[test]
+fn every_octet_of_a_log_is_a_legal_end() {
+    const ONE_SEGMENT: JournalConfig = JournalConfig {
+        segment_octets: 32 << 10,
+        text_octets_max: 32 << 10,
+    };
+    let open = |disk: &SimDisk| {
+        JournalSpool::over(Arc::new(disk.clone()), Workers::inline(), ONE_SEGMENT).unwrap()
+    };
+    let first = segment::path(1);
+    let octets_of = |disk: &SimDisk| {
+        let mut octets = vec![0; ONE_SEGMENT.segment_octets as usize];
+        let file = disk.open(&first, false).unwrap();
+        let count = file.read_at(&mut octets, 0).unwrap();
+        octets.truncate(count);
+        octets
+    };
+    let disk = new_disk();
+    let spool = open(&disk);
+    let mut life = Life {
+        disk: disk.clone(),
+        model: Model::new(),
+        cut: None,
+        ids: BTreeMap::new(),
+    };
+    // Where the log ended after each step, and what had been done by then.
+    let mut ends = Vec::new();
+    for step in life_steps() {
+        // A hold is no record.
+        if matches!(step, Hold(_) | Release(_)) {
+            continue;
+        }
+        block_on(life.step(&spool, step)).unwrap();
+        advance(&mut life.model, step);
+        let octets = octets_of(&disk);
+        let end = octets.iter().rposition(|&octet| octet != 0).unwrap() + 1;
+        ends.push((end, life.model.clone()));
+    }
+    drop(spool);
+    let octets = octets_of(&disk);
+    let (last, _) = *ends.last().unwrap();
+    assert!(last > 4_000, "{last} octets");
+    for cut in ends[0].0..=last {
+        let disk = new_disk();
+        let file = disk.create(&first, 0o600).unwrap();
+        file.write_at(&octets[..cut], 0).unwrap();
+        file.truncate(octets.len() as u64).unwrap();
+        drop(file);
+        let seen = block_on(look(&open(&disk))).unwrap_or_else(|fault| panic!("{cut}: {fault}"));
+        let whole = ends.iter().rposition(|&(end, _)| end <= cut).unwrap();
+        assert_eq!(seen, ends[whole].1, "cut at {cut}");
     }
 }

@@ -489,7 +489,8 @@ impl Spool for JournalSpool {
         }
         self.log(Frame::about(Kind::Settled, id)).await?;
         if self.inner.holds.knows(id) {
-            self.set_held(id, false).await?;
+            self.run(move |inner| inner.holds.forget(&*inner.disk, id))
+                .await;
         }
         Ok(())
     }

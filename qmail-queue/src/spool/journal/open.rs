@@ -32,7 +32,7 @@ const STALE: Duration = Duration::from_secs(129_600);
 
 impl JournalSpool {
     /// Directories of a journal, below its own: what a [`Disk`] of the caller's must have, beside its root.
-    pub const DIRECTORIES: [&str; 2] = [TEXTS, DAMAGED];
+    pub const DIRECTORIES: [&str; 3] = [TEXTS, DAMAGED, HOLD];
 
     /// Makes what is missing of a journal's directory, owned by the caller and closed to others; durable on return. Its parent
     /// directory must exist. What exists is left as it is.
@@ -45,7 +45,6 @@ impl JournalSpool {
         for name in Self::DIRECTORIES {
             directory::make(&journal, Path::new(name), DIRECTORY_MODE)?;
         }
-        directory::make(&journal, Path::new(HOLD), DIRECTORY_MODE)?;
         Ok(rustix::fs::fsync(journal)?)
     }
 

@@ -14,6 +14,8 @@ use qmail_core::{Address, Envelope, Origin};
 
 use super::*;
 use crate::disk::{Choices, SimDisk, Trouble};
+use crate::spool::hold::HOLD;
+use crate::spool::kinds::Kind;
 
 /// Images looked at for each crash: all in order up to this number, and then as many at random.
 const IMAGES_MAX: usize = 60;
@@ -28,9 +30,11 @@ enum Step {
     Accept,
     Route,
     NoteOne,
+    Hold,
     MarkFirst,
     CloseLocal,
     PutOff,
+    Release,
     NoteTwo,
     MarkLast,
     Clear,
@@ -40,13 +44,15 @@ enum Step {
 
 use Step::*;
 
-const LIFE: [Step; 11] = [
+const LIFE: [Step; 13] = [
     Accept,
     Route,
     NoteOne,
+    Hold,
     MarkFirst,
     CloseLocal,
     PutOff,
+    Release,
     NoteTwo,
     MarkLast,
     Clear,
@@ -63,7 +69,16 @@ const SECOND_LIFE: [Step; 3] = [Spare, Accept, Remove];
 /// Of one that stays, in the files of another message.
 const SECOND_LIFE_ROUTED: [Step; 5] = [Spare, Accept, Route, Clear, Remove];
 
-const LIVES: [&[Step]; 4] = [&LIFE, &SHORT_LIFE, &SECOND_LIFE, &SECOND_LIFE_ROUTED];
+/// Of one that ends while it is held.
+const HELD_LIFE: [Step; 4] = [Accept, Route, Hold, Remove];
+
+const LIVES: [&[Step]; 5] = [
+    &LIFE,
+    &SHORT_LIFE,
+    &SECOND_LIFE,
+    &SECOND_LIFE_ROUTED,
+    &HELD_LIFE,
+];
 
 const TEXT: &[u8] = b"Subject: x\n\nThe text of the message.\n";
 const NOTE_ROUTED: &[u8] = b"<f@g>:\nno\n\n";
@@ -105,7 +120,7 @@ fn entry() -> Entry {
 }
 
 fn new_disk() -> SimDisk {
-    SimDisk::new(Directory::all().map(Directory::path))
+    Kind::Split.disk()
 }
 
 fn spool_on(disk: &SimDisk) -> SplitSpool {
@@ -185,6 +200,8 @@ impl Life {
                 let position = remote().await?[0].position;
                 spool.mark_done(id, Channel::Remote, &[position]).await
             }
+            Hold => spool.set_held(id, true).await,
+            Release => spool.set_held(id, false).await,
             CloseLocal => spool.close_channel(id, Channel::Local).await,
             PutOff => {
                 let due = SystemTime::UNIX_EPOCH + Duration::from_secs(5_000);
@@ -269,11 +286,20 @@ impl Life {
                     self.expect(MarkFirst, marks[0])?;
                     self.expect(MarkLast, marks[1])?;
                 }
+                self.check_hold(spool.held().await.map_err(text)?.contains(&id))?;
                 self.check_notes(&notes(&spool, id).await?)?;
             }
             ref found => return Err(format!("too much is found: {found:?}")),
         }
         self.check_next(disk, &spool).await
+    }
+
+    fn check_hold(&self, held: bool) -> Result<(), String> {
+        match self.tried(Release) {
+            true if self.done(Release) => same(&held, &false),
+            true => Ok(()),
+            false => self.expect(Hold, held),
+        }
     }
 
     fn check_notes(&self, notes: &[u8]) -> Result<(), String> {
@@ -338,6 +364,8 @@ impl Life {
         }
         let late = SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 30);
         spool.clean_up(late).await.map_err(text)?;
+        // A name that a crash left holds nobody, and is removed by whoever asks who is held.
+        same(&spool.held().await.map_err(text)?, &HashSet::new())?;
         same(&files(disk), &Vec::new())
     }
 }
@@ -410,6 +438,7 @@ async fn recipients(
 fn files(disk: &SimDisk) -> Vec<PathBuf> {
     Directory::all()
         .map(Directory::path)
+        .chain([PathBuf::from(HOLD)])
         .flat_map(|path| {
             let names = disk.list(&path).unwrap();
             names.into_iter().map(move |name| path.join(name))
@@ -482,6 +511,7 @@ fn a_crash_anywhere_loses_nothing_that_was_promised() {
         (&SHORT_LIFE, 12, 300),
         (&SECOND_LIFE, 24, 600),
         (&SECOND_LIFE_ROUTED, 36, 1_000),
+        (&HELD_LIFE, 24, 600),
     ] {
         let (operations, _) = counts(steps);
         assert!(operations > operations_min, "{operations} operations");

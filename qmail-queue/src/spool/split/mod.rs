@@ -432,7 +432,8 @@ impl Spool for SplitSpool {
         self.answered(path, move |inner, answer| route::remove(inner, id, answer))
             .await?;
         if self.inner.holds.knows(id) {
-            self.set_held(id, false).await?;
+            self.run(move |inner| inner.holds.forget(&*inner.disk, id))
+                .await;
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::layout::{self, Directory};
+use crate::convert;
 use crate::spool::directory;
 use crate::spool::hold::HOLD;
 
@@ -96,11 +97,13 @@ pub struct SendMutex {
 }
 
 impl SendMutex {
-    /// Takes the exclusive lock of `lock/sendmutex` that every qmail-send takes, without waiting.
+    /// Takes the exclusive lock of `lock/sendmutex` that every qmail-send takes, without waiting. Then finishes, or undoes, a
+    /// [`Change`](crate::Change) of the queue that was broken off: only now it is certain which form the queue has.
     ///
     /// # Errors
     ///
-    /// [`io::ErrorKind::WouldBlock`] if another process runs this queue; else why the file cannot be opened.
+    /// [`io::ErrorKind::WouldBlock`] if another process runs this queue; else why the file cannot be opened, or what is to be put in
+    /// order cannot be.
     pub fn lock(root: impl AsRef<Path>) -> io::Result<Self> {
         let path = root.as_ref().join(layout::SEND_MUTEX);
         let parent = path.parent().unwrap_or(root.as_ref());
@@ -111,6 +114,7 @@ impl SendMutex {
         for locked in [&file, &directory] {
             rustix::fs::flock(locked, FlockOperation::NonBlockingLockExclusive)?;
         }
+        convert::settle(root.as_ref())?;
         Ok(Self {
             _file: file,
             _directory: directory,

@@ -1,5 +1,8 @@
 //! What a postmaster can have done with messages of a queue, and the steps of it that are the same whether the queue runs or not.
 
+#[cfg(test)]
+mod crash;
+
 use std::collections::HashSet;
 use std::io;
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::octets::Octets;
+use crate::conformance::{Octets, to_text};
 
-/// The records of one name.
+/// The records of one name, as the key `dns` of a case has them.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Records {
+pub struct Records {
     #[serde(default, rename = "A")]
     a: Vec<Ipv4Addr>,
     #[serde(default, rename = "MX")]
@@ -30,11 +30,12 @@ pub(crate) struct Records {
 }
 
 /// What the server knows, by name.
-pub(crate) type Zone = BTreeMap<String, Records>;
+pub type Zone = BTreeMap<String, Records>;
 
 /// A name server at work. Dropping it ends it.
 #[derive(Debug)]
-pub(crate) struct NameServer {
+pub struct NameServer {
+    address: SocketAddr,
     stop: Arc<AtomicBool>,
 }
 
@@ -42,14 +43,19 @@ pub(crate) struct NameServer {
 const TICK: Duration = Duration::from_millis(200);
 
 impl NameServer {
-    /// Answers questions at port 53 of this address.
-    pub(crate) fn start(zone: Zone, address: Ipv4Addr) -> io::Result<Self> {
+    /// Answers questions at this address, with port 0 at a free one.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be had.
+    pub fn start(zone: Zone, address: SocketAddr) -> io::Result<Self> {
         let zone: Zone = zone
             .into_iter()
             .map(|(name, records)| (name.to_ascii_lowercase(), records))
             .collect();
-        let socket = UdpSocket::bind((address, 53))?;
+        let socket = UdpSocket::bind(address)?;
         socket.set_read_timeout(Some(TICK))?;
+        let address = socket.local_addr()?;
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         thread::spawn(move || {
@@ -62,7 +68,12 @@ impl NameServer {
                 }
             }
         });
-        Ok(Self { stop })
+        Ok(Self { address, stop })
+    }
+
+    /// Where it answers.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 }
 
@@ -90,7 +101,7 @@ fn answer(zone: &Zone, query: &[u8]) -> Option<Vec<u8>> {
             break;
         }
         let label = query.get(at + 1..at + 1 + length)?;
-        labels.push(super::octets::to_text(label).to_ascii_lowercase());
+        labels.push(to_text(label).to_ascii_lowercase());
         at += 1 + length;
     }
     let question = query.get(HEADER_OCTETS..at + 5)?;
