@@ -27,14 +27,13 @@ pub(crate) struct TcpPeer {
     pub(crate) remote_info: Option<Bytes>,
 }
 
-/// What is looked up of the other end's name.
-#[derive(Clone, Copy)]
+/// What is wanted of the name of the other end.
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum RemoteName {
-    /// Nothing.
     Unasked,
-    /// What the owner of the address says.
+    /// Whatever its address leads to.
     AsTold,
-    /// That, if the owner of the name agrees.
+    /// One that leads back to its address.
     Confirmed,
 }
 
@@ -52,7 +51,7 @@ impl TcpPeer {
         }
     }
 
-    /// Looks up the name of this end, unless it is known, and of the other as is wanted. A name that cannot be found out is none.
+    /// Looks up the name of this end, unless it is known, and of the other, if that is wanted. A name that cannot be found out is none.
     pub(crate) async fn look_up_names(&mut self, resolver: &dyn Resolver, remote: RemoteName) {
         if self.local_host.is_none() {
             let name = name_of(resolver, self.local.ip()).await;

@@ -222,10 +222,9 @@ async fn find_out(stream: &TcpStream, options: &Options<'_>) -> io::Result<TcpPe
     peer.local_host = options.local_name.clone().map(Into::into);
     let wanted = options.look_up_remote || peer.local_host.is_none();
     if wanted && let Ok(resolver) = HickoryResolver::system() {
-        let remote = if options.look_up_remote {
-            RemoteName::AsTold
-        } else {
-            RemoteName::Unasked
+        let remote = match options.look_up_remote {
+            true => RemoteName::AsTold,
+            false => RemoteName::Unasked,
         };
         peer.look_up_names(&resolver, remote).await;
     }

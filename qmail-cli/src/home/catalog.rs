@@ -275,7 +275,7 @@ pub(crate) const OWN: &[ControlFile] = &[
     number(
         "mboxlinks",
         1,
-        "Symbolic links to mbox files are refused at 0: ",
+        "Mailbox files may be symbolic links (1 yes, 0 no): ",
         ".",
     ),
     line(
@@ -334,15 +334,15 @@ pub(crate) const OWN: &[ControlFile] = &[
     ),
     number("timeoutident", 0, "Ident timeout is ", " seconds."),
     number(
-        "timeoutprogram",
-        3600,
-        "Programs that mail is delivered to may run ",
-        " seconds.",
-    ),
-    number(
         "timeoutpop3d",
         1200,
         "POP3 server data timeout is ",
+        " seconds.",
+    ),
+    number(
+        "timeoutprogram",
+        3600,
+        "Programs that mail is delivered to may run ",
         " seconds.",
     ),
 ];
