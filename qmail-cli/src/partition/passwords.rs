@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use qmail_core::route::Tables;
 use qmail_core::sasl::{NAME_OCTETS_MAX, SECRET_OCTETS_MAX};
 use qmail_core::{Account, Credentials, LoginError, PasswordChecker};
 use rand::TryRng as _;
@@ -44,9 +45,11 @@ const WAIT: Duration = Duration::from_secs(10);
 pub(super) const REQUEST_OCTETS_MAX: usize = 2 + NAME_OCTETS_MAX + SECRET_OCTETS_MAX;
 
 pub(super) fn run(home: &Home) -> ExitCode {
-    let served = prepare(home).and_then(|accounts| {
+    let served = prepare(home).and_then(|(tables, file)| {
         lock_down(Party::Passwords, home).map_err(|error| error.to_string())?;
-        let complaints = Arc::new(Complaints::of("passwords"));
+        // It starts threads, which are to be locked down, too.
+        let accounts = accounts(tables, file).map_err(|error| error.to_string())?;
+        let (accounts, complaints) = (Arc::new(accounts), Arc::new(Complaints::of("passwords")));
         let maildrops = sockets::maildrops(home);
         serve_connections(CONNECTIONS_MAX, |connection| {
             let party = Accounting {
@@ -62,7 +65,8 @@ pub(super) fn run(home: &Home) -> ExitCode {
     }
 }
 
-fn prepare(home: &Home) -> Result<Arc<Accounts>, String> {
+/// Reads which domains are local, and whether the passwords can be read.
+fn prepare(home: &Home) -> Result<(Arc<Tables>, PasswordFile), String> {
     let controls = SendControls::read(home).map_err(|error| error.to_string())?;
     let file = PasswordFile::new(home.passwords());
     file.names().map_err(|error| {
@@ -72,19 +76,16 @@ fn prepare(home: &Home) -> Result<Arc<Accounts>, String> {
             path.display()
         )
     })?;
+    Ok((controls.queue.tables, file))
+}
+
+fn accounts(tables: Arc<Tables>, file: PasswordFile) -> io::Result<Accounts> {
     let mut decoys = [0; 32];
     SysRng
         .try_fill_bytes(&mut decoys)
-        .map_err(|error| error.to_string())?;
-    let tables = controls.queue.tables;
-    let accounts = Accounts::new(
-        None,
-        move || Arc::clone(&tables),
-        Passwords::File(Arc::new(file)),
-        decoys,
-    )
-    .map_err(|error| error.to_string())?;
-    Ok(Arc::new(accounts))
+        .map_err(io::Error::other)?;
+    let passwords = Passwords::File(Arc::new(file));
+    Accounts::new(None, move || Arc::clone(&tables), passwords, decoys)
 }
 
 /// What is needed to answer a request.
