@@ -15,6 +15,10 @@ serve *ARGS:
 static:
     cargo rustc --release --package qmail-cli --bin qmail -- -C target-feature=+crt-static
 
+# The Debian package, target/debian/qmail-rs_*.deb.
+deb:
+    packaging/deb
+
 # All tests that need nothing installed.
 test:
     cargo test --workspace

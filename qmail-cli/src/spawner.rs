@@ -19,7 +19,7 @@ use tokio::process::Command;
 use crate::home::Home;
 use crate::input::Input;
 use crate::privilege::{Account, AccountError};
-use crate::{exit, stdio};
+use crate::{exit, inherited, stdio};
 
 /// Octets of requests that are read at a time.
 const READ_OCTETS: usize = 4096;
@@ -96,6 +96,7 @@ pub(crate) fn run_with(
 ///
 /// A report cannot be written.
 async fn serve(deliver: &impl AsyncFn(&Request, u32) -> Outcome, owner: u32) -> io::Result<()> {
+    inherited::forget_ignored_signals()?;
     report(&[DELIVERIES_MAX])?;
     let mut input = Input::new(io::stdin(), READ_OCTETS)?;
     let mut reader = RequestReader::default();

@@ -9,7 +9,7 @@ use qmail_deliver::{HickoryResolver, Resolver};
 use serde_json::json;
 
 use crate::applet::{Applet, Call, Kind};
-use crate::doctor::{Finding, Severity, World, examine};
+use crate::doctor::{Finding, Room, Severity, World, examine};
 use crate::home::Home;
 use crate::policy::own_addresses;
 use crate::{command_line, exit};
@@ -92,6 +92,7 @@ async fn look(arguments: &Arguments) -> Vec<Finding> {
         own_addresses: own_addresses().unwrap_or_default(),
         resolver: resolver.as_ref().map(|resolver| resolver as &dyn Resolver),
         rules: arguments.rules.clone(),
+        room: Room::at,
     };
     examine(&world).await
 }

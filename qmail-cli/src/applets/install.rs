@@ -49,12 +49,16 @@ pub(crate) struct Arguments {
     #[arg(long)]
     replace: bool,
 
+    /// Link bin/qmail to this program instead of copying it: for a package, which keeps its file up to date
+    #[arg(long)]
+    link: bool,
+
     /// Install qmail-queue as a setuid program, so that users can queue mail in the classic way
     #[arg(long)]
     setuid_queue: bool,
 
-    /// Put the programs in bin.before/ back in place of these
-    #[arg(long, conflicts_with_all = ["replace", "setuid_queue"])]
+    /// Put the programs in bin.before/ and the manual in man.before/ back in place of these
+    #[arg(long, conflicts_with_all = ["replace", "link", "setuid_queue"])]
     give_back: bool,
 }
 
@@ -76,6 +80,7 @@ fn run(call: &Call) -> ExitCode {
         home: Home::choose(arguments.home, None).path().to_owned(),
         program,
         replace: arguments.replace,
+        link: arguments.link,
         setuid_queue: arguments.setuid_queue,
     };
     let steps = if arguments.give_back {

@@ -6,17 +6,21 @@ mod clock;
 mod controls;
 mod files;
 mod names;
+mod readable;
 mod relay;
 mod room;
 #[cfg(test)]
 mod tests;
 
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use qmail_deliver::Resolver;
 
 use crate::home::{Controls, Home};
+
+pub(crate) use room::Room;
 
 /// How much something matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,7 +60,9 @@ pub(crate) struct World<'a> {
     /// `None` to ask no name server.
     pub(crate) resolver: Option<&'a dyn Resolver>,
     /// Files of rules for tcpserver, where they use to be.
-    pub(crate) rules: Vec<std::path::PathBuf>,
+    pub(crate) rules: Vec<PathBuf>,
+    /// What is left on the disk that a path lies on.
+    pub(crate) room: fn(&Path) -> Option<Room>,
 }
 
 /// Runs all checks. What matters most comes first.
@@ -65,6 +71,7 @@ pub(crate) async fn examine(world: &World<'_>) -> Vec<Finding> {
     let read = Controls::read(world.home);
     controls::check(world, &read, &mut findings);
     files::check(world, &mut findings);
+    readable::check(world, &mut findings);
     relay::check(world, read.as_ref().ok(), &mut findings);
     room::check(world, &mut findings);
     clock::check(world, &mut findings);

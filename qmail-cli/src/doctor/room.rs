@@ -1,5 +1,7 @@
 //! Whether there is room on the disk of the queue.
 
+use std::path::Path;
+
 use rustix::fs::statvfs;
 
 use super::{Findings, World};
@@ -12,6 +14,26 @@ const OCTETS_WARNING: u64 = 1024 * 1024 * 1024;
 const FILES_ERROR: u64 = 1_000;
 const FILES_WARNING: u64 = 20_000;
 
+/// What is left on a disk.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room {
+    pub(crate) octets: u64,
+    /// `None` if there is no fixed number of files.
+    pub(crate) files: Option<u64>,
+}
+
+impl Room {
+    /// What is left where a path lies; `None` if that cannot be said.
+    pub(crate) fn at(path: &Path) -> Option<Self> {
+        let room = statvfs(path).ok()?;
+        Some(Self {
+            octets: room.f_bavail.saturating_mul(room.f_frsize),
+            // Some file systems say 0 of 0.
+            files: (room.f_files > 0).then_some(room.f_favail),
+        })
+    }
+}
+
 pub(super) fn check(world: &World<'_>, findings: &mut Findings) {
     let queue = world.home.queue();
     let path = if queue.is_dir() {
@@ -19,10 +41,9 @@ pub(super) fn check(world: &World<'_>, findings: &mut Findings) {
     } else {
         world.home.path().to_owned()
     };
-    let Ok(room) = statvfs(&path) else {
+    let Some(Room { octets, files }) = (world.room)(&path) else {
         return;
     };
-    let octets = room.f_bavail.saturating_mul(room.f_frsize);
     let remedy = "make room, or move the queue to a larger disk";
     let words = format!(
         "{} MiB are left on the disk of {}",
@@ -34,18 +55,16 @@ pub(super) fn check(world: &World<'_>, findings: &mut Findings) {
     } else if octets < OCTETS_WARNING {
         findings.warning(words, remedy);
     }
-    // Some file systems have no fixed number of files and say 0 of 0.
-    if room.f_files == 0 {
+    let Some(files) = files else {
         return;
-    }
+    };
     let words = format!(
-        "room for {} files is left on the disk of {}",
-        room.f_favail,
+        "room for {files} files is left on the disk of {}",
         path.display()
     );
-    if room.f_favail < FILES_ERROR {
+    if files < FILES_ERROR {
         findings.error(words, remedy);
-    } else if room.f_favail < FILES_WARNING {
+    } else if files < FILES_WARNING {
         findings.warning(words, remedy);
     }
 }

@@ -1,6 +1,5 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use qmail_deliver::FixedResolver;
@@ -30,6 +29,7 @@ impl Scratch {
             own_addresses: vec![[192, 0, 2, 7].into()],
             resolver,
             rules: vec![self.directory.path().join("rules.cdb")],
+            room: plenty,
         }
     }
 
@@ -46,11 +46,16 @@ fn examine_now(world: &World<'_>) -> Vec<Finding> {
     runtime.block_on(examine(world))
 }
 
-/// Without what the disk of the test says.
+fn plenty(_: &Path) -> Option<Room> {
+    Some(Room {
+        octets: 1 << 40,
+        files: Some(1 << 30),
+    })
+}
+
 fn words(findings: Vec<Finding>) -> Vec<String> {
     findings
         .into_iter()
-        .filter(|finding| !finding.what.contains("left on the disk"))
         .map(|finding| format!("{}: {}", finding.severity.name(), finding.what))
         .collect()
 }
@@ -95,6 +100,7 @@ fn a_home_that_is_none_is_told_once() {
         own_addresses: Vec::new(),
         resolver: None,
         rules: Vec::new(),
+        room: plenty,
     };
     let found = words(examine_now(&world));
     assert_eq!(found.len(), 1, "{found:?}");
@@ -223,4 +229,93 @@ fn a_classic_home_without_aliases_is_told() {
             .any(|words| words.contains("mail for postmaster bounces")),
         "{found:?}"
     );
+}
+
+#[test]
+fn homes_that_others_may_write_to_are_told() {
+    let scratch = Scratch::new(&GOOD);
+    let mut assign = String::new();
+    for (name, mode) in [("own", 0o755), ("group", 0o775), ("all", 0o777)] {
+        let home = scratch.directory.path().join(name);
+        fs::create_dir(&home).unwrap();
+        fs::set_permissions(&home, fs::Permissions::from_mode(mode)).unwrap();
+        assign += &format!("={name}:{name}:1:1:{}:::\n", home.display());
+    }
+    fs::create_dir(scratch.home.users()).unwrap();
+    fs::write(scratch.home.users().join("assign"), assign + ".\n").unwrap();
+    let path = |name: &str| scratch.directory.path().join(name).display().to_string();
+    let told = scratch.examine(None);
+    let about = |start: &str, name: &str| {
+        told.iter()
+            .any(|words| words.starts_with(start) && words.contains(&path(name)))
+    };
+    assert!(about("error: everybody may write ", "all"), "{told:?}");
+    assert!(about("warning: the group of ", "group"), "{told:?}");
+    assert!(
+        !told.iter().any(|words| words.contains(&path("own"))),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn a_full_disk_is_told() {
+    let scratch = Scratch::new(&GOOD);
+    let left = |room: fn(&Path) -> Option<Room>| {
+        let mut world = scratch.world(None);
+        world.room = room;
+        let findings = words(examine_now(&world));
+        let path = scratch.home.path().display().to_string();
+        findings.join("\n").replace(&path, "HOME")
+    };
+    let full = left(|_| {
+        Some(Room {
+            octets: 63 << 20,
+            files: Some(999),
+        })
+    });
+    assert_eq!(
+        full,
+        "error: 63 MiB are left on the disk of HOME\nerror: room for 999 files is left on the disk of HOME"
+    );
+    let low = left(|_| {
+        Some(Room {
+            octets: 1000 << 20,
+            files: Some(19_999),
+        })
+    });
+    assert_eq!(
+        low,
+        "warning: 1000 MiB are left on the disk of HOME\nwarning: room for 19999 files is left on the disk of HOME"
+    );
+    let without_a_number = left(|_| {
+        Some(Room {
+            octets: 1 << 30,
+            files: None,
+        })
+    });
+    assert_eq!(without_a_number, "");
+}
+
+#[test]
+fn files_that_parts_of_the_system_cannot_read_are_errors() {
+    let scratch = Scratch::new(&GOOD);
+    let closed = scratch.home.control().join("rcpthosts");
+    for name in ["rcpthosts", "servercert.pem"] {
+        let path = scratch.home.control().join(name);
+        fs::write(&path, "mail.example.org\nexample.org\n").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+    }
+    let told = || {
+        let findings = examine_now(&scratch.world(None)).into_iter();
+        let mut found = findings.filter(|finding| finding.what.contains("not everybody may read"));
+        (found.next(), found.next())
+    };
+    // The one user of `qmail serve` owns what it reads.
+    assert_eq!(told(), (None, None));
+    fs::create_dir(scratch.home.path().join("bin")).unwrap();
+    let (Some(first), None) = told() else {
+        panic!("the key is secret, and the list is not");
+    };
+    assert_eq!(first.severity, Severity::Error);
+    assert_eq!(first.remedy, format!("chmod a+r {}", closed.display()));
 }

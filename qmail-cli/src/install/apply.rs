@@ -62,6 +62,8 @@ fn carry_out(target: &Target, step: &Step, ids: &Ids) -> io::Result<()> {
             manual::write_all(directory).map_err(|(_, error)| error)?;
             Ok(())
         }
+        Step::Remove { path } if fs::symlink_metadata(path)?.is_dir() => fs::remove_dir_all(path),
+        Step::Remove { path } => fs::remove_file(path),
     }
 }
 

@@ -34,7 +34,8 @@ pub(crate) fn check(target: &Target, ids: &Ids) -> Result<Vec<Step>, InstallErro
     Ok(steps)
 }
 
-fn compare(
+/// Compares one thing with what it should be.
+pub(super) fn compare(
     path: PathBuf,
     item: Item,
     ids: &Ids,

@@ -31,6 +31,8 @@ pub(crate) struct Target {
     pub(crate) program: PathBuf,
     /// Whether programs of another system in `bin/` are put aside.
     pub(crate) replace: bool,
+    /// Whether the program in `bin/` is a link to this one, rather than a copy: a package keeps its own file up to date.
+    pub(crate) link: bool,
     /// Whether qmail-queue becomes a setuid program, as it was.
     pub(crate) setuid_queue: bool,
 }
@@ -41,6 +43,14 @@ impl Target {
         match path.strip_prefix("/") {
             Ok(relative) => self.root.join(relative),
             Err(_) => self.root.join(path),
+        }
+    }
+
+    /// What a path that is found from here is called in the target's file system.
+    fn inside(&self, path: &Path) -> PathBuf {
+        match path.strip_prefix(&self.root) {
+            Ok(relative) => Path::new("/").join(relative),
+            Err(_) => path.to_owned(),
         }
     }
 
@@ -72,7 +82,7 @@ pub(crate) enum Step {
         from: u32,
         to: u32,
     },
-    /// Moves a program of another system aside.
+    /// Moves a program of another system aside, or its manual.
     PutAside {
         path: PathBuf,
         to: PathBuf,
@@ -89,6 +99,10 @@ pub(crate) enum Step {
     },
     Manual {
         directory: PathBuf,
+    },
+    /// Removes something of ours.
+    Remove {
+        path: PathBuf,
     },
 }
 
@@ -129,6 +143,7 @@ impl std::fmt::Display for Step {
             Self::Manual { directory } => {
                 write!(f, "write the manual into {}", directory.display())
             }
+            Self::Remove { path } => write!(f, "remove {}", path.display()),
         }
     }
 }

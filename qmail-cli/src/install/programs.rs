@@ -4,13 +4,17 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::tree::Owner;
+use super::check::compare;
+use super::tree::{Item, Kind, Owner};
 use super::{Ids, InstallError, Step, Target};
 use crate::applet::applet_names;
 use crate::applets::manual;
 
 /// Where programs of another mail system are put aside, beside `bin`.
 pub(crate) const ASIDE: &str = "bin.before";
+
+/// Where its manual is put aside.
+const MANUAL_ASIDE: &str = "man.before";
 
 /// This program, in `bin`.
 const PROGRAM: &str = "qmail";
@@ -23,39 +27,54 @@ const ROOT: Owner = Owner {
     group: "qmail",
 };
 
+const PROGRAM_MODE: u32 = 0o755;
+
+/// Whose the queue is, whoever calls.
+const QUEUE_OWNER: Owner = Owner {
+    user: "qmailq",
+    group: "qmail",
+};
+
+const QUEUE_MODE: u32 = 0o4711;
+
+/// The directory of the manual.
+const MANUAL: Item = Item {
+    kind: Kind::Directory,
+    owner: ROOT,
+    mode: 0o755,
+};
+
 /// What is missing in `bin/` and `man/`.
 pub(super) fn steps(target: &Target, ids: &Ids) -> Result<Vec<Step>, InstallError> {
     let bin = target.home().join("bin");
     let mut steps = Vec::new();
-    let program = bin.join(PROGRAM);
-    if !same_file(&target.program, &program) {
-        steps.push(Step::Copy {
-            path: program,
-            owner: ROOT,
-            mode: 0o755,
-        });
-    }
+    let mut foreign = false;
+    program(target, ids, &mut steps)?;
     for name in applet_names() {
         let path = bin.join(name);
         let setuid = name == QUEUE && target.setuid_queue;
         match state(&path, setuid, ids)? {
+            State::Ours if setuid => {
+                compare(path, program_item(QUEUE_OWNER, QUEUE_MODE), ids, &mut steps)?;
+                continue;
+            }
             State::Ours => continue,
             State::Missing => {}
             State::OurOther => {}
-            State::Foreign if target.replace => steps.push(Step::PutAside {
-                to: target.home().join(ASIDE).join(name),
-                path: path.clone(),
-            }),
+            State::Foreign if target.replace => {
+                foreign = true;
+                steps.push(Step::PutAside {
+                    to: target.home().join(ASIDE).join(name),
+                    path: path.clone(),
+                });
+            }
             State::Foreign => return Err(InstallError::Foreign { path }),
         }
         steps.push(if setuid {
             Step::Copy {
                 path,
-                owner: Owner {
-                    user: "qmailq",
-                    group: "qmail",
-                },
-                mode: 0o4711,
+                owner: QUEUE_OWNER,
+                mode: QUEUE_MODE,
             }
         } else {
             Step::Link {
@@ -65,10 +84,50 @@ pub(super) fn steps(target: &Target, ids: &Ids) -> Result<Vec<Step>, InstallErro
         });
     }
     let directory = target.home().join("man");
-    if !manual::is_written(&directory) {
+    let aside = target.home().join(MANUAL_ASIDE);
+    if foreign && directory.is_dir() && !aside.exists() {
+        steps.push(Step::PutAside {
+            path: directory.clone(),
+            to: aside,
+        });
+        steps.push(Step::Make {
+            path: directory.clone(),
+            item: MANUAL,
+        });
+        steps.push(Step::Manual { directory });
+    } else if !manual::is_written(&directory) {
         steps.push(Step::Manual { directory });
     }
     Ok(steps)
+}
+
+/// What is to be done for `bin/qmail` itself.
+fn program(target: &Target, ids: &Ids, steps: &mut Vec<Step>) -> Result<(), InstallError> {
+    let path = target.home().join("bin").join(PROGRAM);
+    if target.link {
+        let link = target.inside(&target.program);
+        if fs::read_link(&path).ok().as_ref() != Some(&link) {
+            steps.push(Step::Link { path, target: link });
+        }
+        return Ok(());
+    }
+    if path.is_symlink() || !same_file(&target.program, &path) {
+        steps.push(Step::Copy {
+            path,
+            owner: ROOT,
+            mode: PROGRAM_MODE,
+        });
+        return Ok(());
+    }
+    compare(path, program_item(ROOT, PROGRAM_MODE), ids, steps)
+}
+
+fn program_item(owner: Owner, mode: u32) -> Item {
+    Item {
+        kind: Kind::File { octets: 0 },
+        owner,
+        mode,
+    }
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -105,7 +164,7 @@ fn state(path: &Path, setuid: bool, ids: &Ids) -> Result<State, InstallError> {
     })
 }
 
-/// What puts the programs of before back in place of ours.
+/// What puts the programs and the manual of before back in place of ours, and takes away those of ours that had none before them.
 ///
 /// # Errors
 ///
@@ -127,13 +186,28 @@ pub(crate) fn give_back(target: &Target) -> Result<Vec<Step>, InstallError> {
         .filter_map(|entry| Some(entry.ok()?.file_name()))
         .collect();
     names.sort();
-    Ok(names
-        .into_iter()
-        .map(|name| Step::PutAside {
-            path: aside.join(&name),
-            to: bin.join(&name),
-        })
-        .collect())
+    let ours = applet_names().into_iter().chain([PROGRAM]);
+    let mut steps: Vec<_> = ours
+        .filter(|&name| !names.iter().any(|before| before == name))
+        .map(|name| bin.join(name))
+        .filter(|path| path.is_symlink() || path.is_file())
+        .map(|path| Step::Remove { path })
+        .collect();
+    steps.extend(names.into_iter().map(|name| Step::PutAside {
+        path: aside.join(&name),
+        to: bin.join(&name),
+    }));
+    let (manual, before) = (target.home().join("man"), target.home().join(MANUAL_ASIDE));
+    if before.is_dir() {
+        steps.push(Step::Remove {
+            path: manual.clone(),
+        });
+        steps.push(Step::PutAside {
+            path: before,
+            to: manual,
+        });
+    }
+    Ok(steps)
 }
 
 /// Whether two paths hold the same octets. What cannot be read is not the same.

@@ -44,6 +44,7 @@ impl Scratch {
             home: PathBuf::from("/var/qmail"),
             program: self.directory.path().join("program"),
             replace: false,
+            link: false,
             setuid_queue: false,
         }
     }
@@ -136,6 +137,9 @@ fn programs_of_before_are_put_aside_and_given_back() {
     let bin = scratch.home().join("bin");
     fs::create_dir_all(&bin).unwrap();
     fs::write(bin.join("qmail-smtpd"), "the one of before").unwrap();
+    let page = scratch.home().join("man/man8/qmail-smtpd.8");
+    fs::create_dir_all(page.parent().unwrap()).unwrap();
+    fs::write(&page, "its page").unwrap();
     let error = plan(&target).unwrap_err().to_string();
     assert!(error.contains("--replace"), "{error}");
 
@@ -144,6 +148,8 @@ fn programs_of_before_are_put_aside_and_given_back() {
     assert!(fs::read_link(bin.join("qmail-smtpd")).is_ok());
     let aside = scratch.home().join("bin.before/qmail-smtpd");
     assert_eq!(fs::read(&aside).unwrap(), b"the one of before");
+    assert!(fs::read_to_string(&page).unwrap().starts_with(".ie"));
+    assert_eq!(plan(&target).unwrap(), []);
 
     let steps = give_back(&target).unwrap();
     apply(&target, &steps, |_| {}).unwrap();
@@ -152,6 +158,87 @@ fn programs_of_before_are_put_aside_and_given_back() {
         b"the one of before"
     );
     assert!(!aside.exists());
+    assert_eq!(fs::read(&page).unwrap(), b"its page");
+    let left: Vec<_> = fs::read_dir(&bin).unwrap().collect();
+    assert_eq!(left.len(), 1, "nothing of ours is left: {left:?}");
+}
+
+#[test]
+fn a_program_that_a_package_keeps_is_linked() {
+    let scratch = Scratch::new(true);
+    let mut target = scratch.target();
+    target.link = true;
+    scratch.install(&target);
+    let program = scratch.home().join("bin/qmail");
+    // As the scratch root calls it.
+    assert_eq!(fs::read_link(&program).unwrap(), Path::new("/program"));
+    assert_eq!(plan(&target).unwrap(), []);
+    target.link = false;
+    scratch.install(&target);
+    assert!(program.is_file() && !program.is_symlink());
+}
+
+#[test]
+fn the_mode_of_the_program_is_mended() {
+    let scratch = Scratch::new(true);
+    let target = scratch.target();
+    scratch.install(&target);
+    let program = scratch.home().join("bin/qmail");
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o777)).unwrap();
+    let steps = scratch.install(&target);
+    assert_eq!(
+        steps.iter().map(Step::to_string).collect::<Vec<_>>(),
+        [format!(
+            "change the mode of {} from 0777 to 0755",
+            program.display()
+        )]
+    );
+}
+
+/// The files for systemd say what an installation is, in their own words.
+#[test]
+fn the_snippets_for_systemd_are_those_of_the_tree() {
+    let snippet = |name: &str| {
+        let packaging = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging");
+        let text = fs::read_to_string(packaging.join(name)).unwrap();
+        let lines = text
+            .lines()
+            .filter(|line| !line.is_empty() && !line.starts_with('#'));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let target = Target {
+        root: "/".into(),
+        ..Scratch::new(false).target()
+    };
+    let users = accounts::steps(&target, &Ids::default());
+    let users = users.into_iter().map(|step| match step {
+        Step::AddGroup(name) => format!("g {name} -"),
+        Step::AddUser { name, group, home } => {
+            format!(
+                "u {name} -:{group} \"qmail\" {} /usr/sbin/nologin",
+                home.display()
+            )
+        }
+        other => panic!("{other}"),
+    });
+    assert_eq!(users.collect::<Vec<_>>(), snippet("sysusers.d/qmail.conf"));
+
+    let things = tree::tree().into_iter().chain(tree::aliases());
+    // systemd-tmpfiles goes through no directory of one user to one of another.
+    let things =
+        things.filter(|(path, _)| !path.starts_with("queue") || path == Path::new("queue"));
+    let things = things.map(|(path, item)| {
+        let kind = match item.kind {
+            tree::Kind::Directory => "d",
+            tree::Kind::File { .. } => "f",
+            tree::Kind::Fifo => "p",
+        };
+        let path = Path::new("/var/qmail").join(path);
+        let (path, Owner { user, group }) = (path.display().to_string(), item.owner);
+        let path = path.trim_end_matches('/');
+        format!("{kind} {path} {:04o} {user} {group}", item.mode)
+    });
+    assert_eq!(things.collect::<Vec<_>>(), snippet("tmpfiles.d/qmail.conf"));
 }
 
 #[test]

@@ -119,6 +119,27 @@ mod tests {
     }
 
     #[test]
+    fn every_file_is_a_page_of_something() {
+        let files = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/man")).unwrap();
+        let mut files: Vec<_> = files
+            .map(|file| file.unwrap().path().file_stem().unwrap().to_owned())
+            .collect();
+        files.sort();
+        let pages: Vec<_> = pages::PAGES.iter().map(|&(name, _)| name).collect();
+        assert_eq!(files, pages, "man/ and manual/pages.rs");
+        for name in pages {
+            let manual = Manual::written(name).unwrap();
+            let program = APPLETS
+                .iter()
+                .any(|applet| applet.kind == Kind::Classic && applet.names[0] == name);
+            assert!(
+                program || "57".contains(manual.section) || name == "qmail-command",
+                "{name} is about no program and no file"
+            );
+        }
+    }
+
+    #[test]
     fn every_page_says_what_it_is_and_how_it_is_called() {
         for (name, text) in pages::PAGES {
             let page = markdown::read(text);

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use qmail_core::sasl::Verifier;
 use qmail_core::{Account, Address, Credentials, LoginError, PasswordChecker};
 use qmail_deliver::{User, UserDirectory};
+use qmail_queue::Workers;
 use tokio::sync::Semaphore;
 
 use crate::checkpassword::Checker;
@@ -27,9 +28,15 @@ pub(crate) struct Accounts {
     passwords: Passwords,
     /// What the verifiers of names that do not exist are made of.
     decoys: [u8; 32],
-    /// Each check takes a processor for a while, and memory: no more at once than there are processors.
+    /// Each check takes a processor for a while, and memory: no more at once than there are processors, and [`CHECKS_MAX`].
     checks: Semaphore,
+    /// Threads for checks against the file. A check takes some megabytes, which the allocator keeps for the thread that wanted
+    /// them: on any of the runtime's threads for blocking work, all of these would come to hold as much.
+    checkers: Workers,
 }
+
+/// Most checks at once.
+const CHECKS_MAX: usize = 8;
 
 /// Where passwords are checked.
 pub(crate) enum Passwords {
@@ -43,20 +50,30 @@ pub(crate) enum Passwords {
 
 impl Accounts {
     /// `decoys` is a random key.
+    ///
+    /// # Errors
+    ///
+    /// The system has no room for a thread.
     pub(crate) fn new(
         users: Arc<dyn UserDirectory>,
         settings: Arc<Settings>,
         passwords: Passwords,
         decoys: [u8; 32],
-    ) -> Self {
+    ) -> io::Result<Self> {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        Self {
+        let checks = processors.min(CHECKS_MAX);
+        let checkers = match passwords {
+            Passwords::File(_) => Workers::threads(checks)?,
+            Passwords::Any | Passwords::Program(_) => Workers::inline(),
+        };
+        Ok(Self {
             users,
             settings,
             passwords,
             decoys,
-            checks: Semaphore::new(processors),
-        }
+            checks: Semaphore::new(checks),
+            checkers,
+        })
     }
 }
 
@@ -79,10 +96,10 @@ impl PasswordChecker for Accounts {
         if let Some(file) = file {
             let _permit = self.checks.acquire().await.map_err(unavailable)?;
             let (file, name, secret) = (Arc::clone(file), name.clone(), secret.clone());
-            let right = tokio::task::spawn_blocking(move || file.verify(&name, secret.reveal()))
-                .await
-                .map_err(unavailable)?
-                .map_err(|error| unreadable(&error))?;
+            let checked = self
+                .checkers
+                .run(move || file.verify(&name, secret.reveal()));
+            let right = checked.await.map_err(|error| unreadable(&error))?;
             if !right {
                 return Err(LoginError::Refused);
             }

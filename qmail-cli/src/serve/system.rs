@@ -175,7 +175,7 @@ impl System {
                 (false, None) => Passwords::File(passwords),
             },
             decoys,
-        ));
+        )?);
 
         let shared = Shared {
             settings: Arc::clone(&settings),
@@ -208,17 +208,7 @@ impl System {
         let local = (!options.queue_elsewhere)
             .then(|| take_local_mail(&options.home, mailer.submit(), shared))
             .flatten();
-        for (door, address) in &smtp.addresses {
-            reporter.notice("listening", &format_args!("{} {address}", door.name()));
-        }
-        for &(protocol, address) in &packages.addresses {
-            let name = packages::name(protocol);
-            reporter.notice("listening", &format_args!("{name} {address}"));
-        }
-        for (door, address) in &pop3.addresses {
-            reporter.notice("listening", &format_args!("{} {address}", door.name()));
-        }
-        Ok(Self {
+        let system = Self {
             home: options.home.clone(),
             settings,
             users,
@@ -232,7 +222,20 @@ impl System {
             local,
             stop,
             signals,
-        })
+        };
+        for listener in system.listening() {
+            system.reporter.notice("listening", &listener);
+        }
+        Ok(system)
+    }
+
+    /// Each listener: what it is for, and its address.
+    fn listening(&self) -> Vec<String> {
+        let smtp = self.smtp.named(Door::name);
+        let packages = self.packages.named(packages::name);
+        smtp.chain(packages)
+            .chain(self.pop3.named(pop3::Door::name))
+            .collect()
     }
 
     /// Where mail of other hosts is taken.
@@ -314,12 +317,7 @@ impl System {
 
     /// What it does, in a line.
     fn status(&self) -> String {
-        let smtp = self.smtp.addresses.iter();
-        let smtp = smtp.map(|(door, address)| format!("{} {address}", door.name()));
-        let pop3 = self.pop3.addresses.iter();
-        let pop3 = pop3.map(|(door, address)| format!("{} {address}", door.name()));
-        let listening: Vec<_> = smtp.chain(pop3).collect();
-        format!("listening: {}", listening.join(", "))
+        format!("listening: {}", self.listening().join(", "))
     }
 
     /// Reads the control files again; if one is bad, all stays as it was.
@@ -468,6 +466,12 @@ impl<K: Copy + Send + Sync + 'static> Service<K> {
             listening,
             gate,
         })
+    }
+
+    /// The listeners in words.
+    fn named(&self, name: fn(K) -> &'static str) -> impl Iterator<Item = String> {
+        let addresses = self.addresses.iter();
+        addresses.map(move |&(kind, address)| format!("{} {address}", name(kind)))
     }
 
     /// Lets nobody more in.
