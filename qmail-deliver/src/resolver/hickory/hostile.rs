@@ -1,7 +1,6 @@
 //! Name servers that mean no good: the entries of `tests/cases/hostile.json` for dns-client.
 //!
 //! Whatever comes, there is an answer in time, and what is no answer is a reason to try again later.
-#![expect(clippy::disallowed_methods, reason = "a name server of the test's own")]
 
 use hickory_resolver::proto::op::{Message, MessageType};
 use hickory_resolver::proto::rr::Record;
