@@ -7,7 +7,7 @@ use nix::unistd::Group;
 use qmail_deliver::{SystemUsers, User, UserError};
 use rustix::process::{getegid, geteuid, getgid, getuid};
 
-use crate::home::Home;
+use crate::home::{AccountNames, ControlError, Home};
 
 /// Whether this process has rights that its caller lacks: it is installed setuid or setgid. Then the environment is not to be
 /// trusted.
@@ -33,6 +33,8 @@ pub(crate) enum AccountError {
     MissingGroup(String),
     #[error("unable to look up the groups {0}: {1}")]
     Groups(String, io::Error),
+    #[error(transparent)]
+    Names(#[from] ControlError),
 }
 
 impl Account {
@@ -49,8 +51,10 @@ impl Account {
         Ok(Self::classic(home, name)?.unwrap_or(current))
     }
 
-    /// One of the classic users, such as `qmailq`, if there is such a user. In a home of one's own there need not be.
+    /// One of the classic users, such as `qmailq`, or what control/accounts calls it, if there is such a user. In a home of one's own there need not be.
     pub(crate) fn classic(home: &Home, name: &str) -> Result<Option<Self>, AccountError> {
+        let names = AccountNames::read(&home.control())?;
+        let name = names.of(name);
         match SystemUsers::account(name) {
             Ok(Some(User { uid, gid, .. })) => Ok(Some(Self { uid, gid })),
             Ok(None) if home.is_own() => Ok(None),
@@ -62,6 +66,8 @@ impl Account {
 
 /// One of the classic groups, `qmail` or `nofiles`, if there is such a group. In a home of one's own there need not be.
 pub(crate) fn classic_group(home: &Home, name: &str) -> Result<Option<u32>, AccountError> {
+    let names = AccountNames::read(&home.control())?;
+    let name = names.of(name);
     match Group::from_name(name) {
         Ok(Some(group)) => Ok(Some(group.gid.as_raw())),
         Ok(None) if home.is_own() => Ok(None),

@@ -70,9 +70,9 @@ impl QueueProgram {
             })
     }
 
-    /// Starts the program without a copy of this process first, which takes as long as all else that qmail-inject does: what
-    /// it is to inherit as descriptor 6 is at that number here already. Somebody who starts another program at the same time
-    /// would give it the same descriptor.
+    /// Starts the program without a copy of this process first, which is dear where the process lasts a millisecond: what the
+    /// program is to inherit as descriptor 6 is at that number here already. Somebody who starts another program at the same
+    /// time would give it the same descriptor.
     fn spawn_quickly(command: Command, custom_error: CustomError) -> io::Result<Self> {
         let six = fcntl_dupfd_cloexec(&custom_error.writer, CUSTOM_ERROR)?;
         if six.as_raw_fd() != CUSTOM_ERROR {

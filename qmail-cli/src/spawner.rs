@@ -19,7 +19,7 @@ use tokio::process::Command;
 use crate::home::Home;
 use crate::input::Input;
 use crate::privilege::{Account, AccountError};
-use crate::{exit, stdio};
+use crate::{exit, inherited, stdio};
 
 /// Octets of requests that are read at a time.
 const READ_OCTETS: usize = 4096;
@@ -46,12 +46,17 @@ pub(crate) trait Spawner {
 
 /// Runs a program for what is asked for, to the end of the requests. `name` is what this program is called.
 pub(crate) fn run(name: &str, home: &Home, spawner: &impl Spawner) -> ExitCode {
-    let deliver = async |request: &Request, owner| {
-        let outcome = run_program(spawner, owner, request).await;
-        outcome.unwrap_or_else(|outcome| outcome)
+    let owner = match owner_of_messages(home) {
+        Ok(owner) => owner,
+        Err(error) => return exit::fatal(name, &error, exit::TEMPORARY),
     };
-    match owner_of_messages(home) {
-        Ok(owner) => run_with(name, home, owner, || Ok(()), &deliver),
+    let messages = home.queue().join("mess");
+    if let Err(error) = std::env::set_current_dir(&messages) {
+        let words = format_args!("unable to switch to {}: {error}", messages.display());
+        return exit::fatal(name, &words, exit::TEMPORARY);
+    }
+    match stdio::run(serve(spawner, owner)).and_then(|served| served) {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => exit::fatal(name, &error, exit::TEMPORARY),
     }
 }
@@ -68,34 +73,11 @@ fn owner_of_messages(home: &Home) -> Result<u32, AccountError> {
     Account::acting(home, "qmailq").map(|owner| owner.uid)
 }
 
-/// Delivers what is asked for, to the end of the requests. `owner` is who must own messages. `prepare` is called when all is there that
-/// needs rights, and before there are threads; `deliver` is given a request and the owner.
-pub(crate) fn run_with(
-    name: &str,
-    home: &Home,
-    owner: u32,
-    prepare: impl FnOnce() -> Result<(), String>,
-    deliver: &impl AsyncFn(&Request, u32) -> Outcome,
-) -> ExitCode {
-    let messages = home.queue().join("mess");
-    if let Err(error) = std::env::set_current_dir(&messages) {
-        let words = format_args!("unable to switch to {}: {error}", messages.display());
-        return exit::fatal(name, &words, exit::TEMPORARY);
-    }
-    if let Err(words) = prepare() {
-        return exit::fatal(name, &words, exit::TEMPORARY);
-    }
-    let served = stdio::run(serve(deliver, owner));
-    match served.and_then(|served| served) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => exit::fatal(name, &error, exit::TEMPORARY),
-    }
-}
-
 /// # Errors
 ///
 /// A report cannot be written.
-async fn serve(deliver: &impl AsyncFn(&Request, u32) -> Outcome, owner: u32) -> io::Result<()> {
+async fn serve(spawner: &impl Spawner, owner: u32) -> io::Result<()> {
+    inherited::forget_ignored_signals()?;
     report(&[DELIVERIES_MAX])?;
     let mut input = Input::new(io::stdin(), READ_OCTETS)?;
     let mut reader = RequestReader::default();
@@ -122,7 +104,8 @@ async fn serve(deliver: &impl AsyncFn(&Request, u32) -> Outcome, owner: u32) -> 
                         Some(free) => {
                             *free = true;
                             running.push(async move {
-                                (delivery, deliver(&request, owner).await)
+                                let outcome = run_program(spawner, owner, &request).await;
+                                (delivery, outcome.unwrap_or_else(|outcome| outcome))
                             });
                         }
                     }
@@ -176,7 +159,7 @@ async fn run_program<S: Spawner>(
 }
 
 /// Opens a message in the current directory.
-pub(crate) fn open(name: &[u8], owner: u32) -> Result<File, Refusal> {
+fn open(name: &[u8], owner: u32) -> Result<File, Refusal> {
     // A FIFO that somebody put there must not make the open wait.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let message = rustix::fs::open(OsStr::from_bytes(name), flags, Mode::empty())

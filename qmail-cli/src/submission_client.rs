@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use async_trait::async_trait;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use qmail_core::{Draft, Envelope, Origin, QueueExit, QueueFailure, Receipt, Submit, SubmitError};
-use qmail_queue::submission::{self, Answer, CHUNK_OCTETS_MAX};
+use qmail_queue::submission::{self, Answer, CHUNK_OCTETS_MAX, Quote};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
@@ -55,6 +55,14 @@ impl Submission {
         }
     }
 
+    /// Has the system append the text of a message that it has, which it does for its own manager only.
+    async fn quote(&mut self, quote: Quote) {
+        self.gathered.put_slice(&quote.to_octets());
+        if self.gathered.len() >= GATHERED_OCTETS {
+            self.flush().await;
+        }
+    }
+
     /// Ends the message. Returns its `qp`.
     ///
     /// # Errors
@@ -90,6 +98,8 @@ impl Submission {
 /// The running system as a place that messages are handed to.
 pub(crate) struct SocketSubmit {
     pub(crate) socket: PathBuf,
+    /// Whether this is the manager of the system's queue, which may quote messages that it cannot read.
+    pub(crate) quotes: bool,
 }
 
 #[async_trait]
@@ -97,23 +107,38 @@ impl Submit for SocketSubmit {
     /// The system finds out by itself who calls it.
     async fn begin(&self, _: Origin) -> Result<Box<dyn Draft>, SubmitError> {
         let submission = Submission::begin(&self.socket).await;
-        Ok(Box::new(SocketDraft(
-            submission.map_err(|_| SubmitError::Unavailable)?,
-        )))
+        Ok(Box::new(SocketDraft {
+            submission: submission.map_err(|_| SubmitError::Unavailable)?,
+            quotes: self.quotes,
+        }))
     }
 }
 
-struct SocketDraft(Submission);
+struct SocketDraft {
+    submission: Submission,
+    quotes: bool,
+}
 
 #[async_trait]
 impl Draft for SocketDraft {
     async fn write(&mut self, chunk: Bytes) -> Result<(), SubmitError> {
-        self.0.write(&chunk).await;
+        self.submission.write(&chunk).await;
         Ok(())
     }
 
+    async fn quote(&mut self, message: u64, octets_max: Option<u64>) -> Result<bool, SubmitError> {
+        if self.quotes {
+            let quote = Quote {
+                message,
+                octets_max,
+            };
+            self.submission.quote(quote).await;
+        }
+        Ok(self.quotes)
+    }
+
     async fn commit(self: Box<Self>, envelope: Envelope) -> Result<Receipt, SubmitError> {
-        match self.0.finish(&envelope).await {
+        match self.submission.finish(&envelope).await {
             // The system does not tell its number for the message.
             Ok(qp) => Ok(Receipt::new(0, now(), qp)),
             Err(code) => Err(refused(&failure(code))),

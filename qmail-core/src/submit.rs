@@ -28,6 +28,20 @@ pub trait Draft: Send {
     /// As [`Draft::commit`]. After an error the draft is good for nothing but dropping.
     async fn write(&mut self, chunk: Bytes) -> Result<(), SubmitError>;
 
+    /// Appends the text of another message of the same queue, by its number, or of the beginning so many octets at most, which end
+    /// with a line: what a bounce quotes. `false`, and nothing appended, where that queue's texts are not at hand: then the caller
+    /// writes the text itself. That is the default.
+    ///
+    /// It is for a queue manager that may not read texts, while the place that takes its bounces may.
+    ///
+    /// # Errors
+    ///
+    /// As [`Draft::commit`].
+    async fn quote(&mut self, message: u64, octets_max: Option<u64>) -> Result<bool, SubmitError> {
+        let _ = (message, octets_max);
+        Ok(false)
+    }
+
     /// Makes the message durable and takes charge of it.
     ///
     /// When this returns `Ok`, the message survives a power cut; only then may a peer be told yes.

@@ -5,6 +5,7 @@
 //! | from | what |
 //! |---|---|
 //! | program | chunks of text: length (4 octets, most significant first, up to [`CHUNK_OCTETS_MAX`]), then so many octets |
+//! | manager | [`Quote`]: a number that no length has, then message and limit (8 octets each): the text of a message of the queue |
 //! | program | length 0: the text is complete |
 //! | program | the envelope, as qmail-queue(8) reads it |
 //! | queue | [`Answer`]: 5 octets, then it closes the connection |
@@ -26,6 +27,43 @@ pub const CHUNK_OCTETS_MAX: usize = 64 * 1024;
 pub fn chunk_header(octets: usize) -> [u8; 4] {
     assert!(octets <= CHUNK_OCTETS_MAX, "a chunk has its longest");
     (octets as u32).to_be_bytes()
+}
+
+/// What stands in the place of a length where the text of a message of the queue is to be quoted.
+const QUOTE: u32 = u32::from_be_bytes(*b"QUOT");
+
+/// A text that the queue has itself: what its manager, who may not read texts, quotes in a bounce. It is for nobody else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quote {
+    /// The number of the message.
+    pub message: u64,
+    /// If only its beginning is wanted: so many octets at most.
+    pub octets_max: Option<u64>,
+}
+
+impl Quote {
+    /// Size on the wire, behind what stands in the place of a length.
+    const OCTETS: usize = 16;
+
+    /// As it goes over the wire, in the place of a chunk. A limit of [`u64::MAX`] is none.
+    pub fn to_octets(self) -> [u8; 4 + Self::OCTETS] {
+        let mut octets = [0; 4 + Self::OCTETS];
+        octets[..4].copy_from_slice(&QUOTE.to_be_bytes());
+        octets[4..12].copy_from_slice(&self.message.to_be_bytes());
+        octets[12..].copy_from_slice(&self.octets_max.unwrap_or(u64::MAX).to_be_bytes());
+        octets
+    }
+
+    fn from_octets(octets: [u8; Self::OCTETS]) -> Self {
+        let [message, octets_max] = [0, 8].map(|at| {
+            let number = octets[at..at + 8].iter();
+            number.fold(0, |number, &octet| number << 8 | u64::from(octet))
+        });
+        Self {
+            message,
+            octets_max: (octets_max != u64::MAX).then_some(octets_max),
+        }
+    }
 }
 
 /// The queue's side of one conversation.
@@ -56,6 +94,8 @@ enum State {
     Header([u8; 4], usize),
     /// Octets left of a chunk.
     Text(usize),
+    /// A quote, as far as it has come.
+    Quote([u8; Quote::OCTETS], usize),
     Envelope(EnvelopeReader),
 }
 
@@ -70,6 +110,8 @@ impl Default for State {
 pub enum Piece {
     /// Text of the message.
     Text(Bytes),
+    /// The text of another message, which the queue has.
+    Quote(Quote),
     /// The envelope: the message is complete. Whatever follows is not looked at.
     Envelope(Envelope),
 }
@@ -109,9 +151,12 @@ impl Receiver {
                     header[*have] = octets.get_u8();
                     *have += 1;
                     if *have == header.len() {
-                        self.0 = match u32::from_be_bytes(*header) as usize {
+                        self.0 = match u32::from_be_bytes(*header) {
                             0 => State::Envelope(EnvelopeReader::default()),
-                            length if length <= CHUNK_OCTETS_MAX => State::Text(length),
+                            QUOTE => State::Quote([0; Quote::OCTETS], 0),
+                            length if length as usize <= CHUNK_OCTETS_MAX => {
+                                State::Text(length as usize)
+                            }
                             _ => return Err(ReceiveError::Chunk),
                         };
                     }
@@ -123,6 +168,15 @@ impl Receiver {
                         self.0 = State::default();
                     }
                     return Ok(Some(Piece::Text(text)));
+                }
+                State::Quote(quote, have) => {
+                    quote[*have] = octets.get_u8();
+                    *have += 1;
+                    if *have == quote.len() {
+                        let quote = Quote::from_octets(*quote);
+                        self.0 = State::default();
+                        return Ok(Some(Piece::Quote(quote)));
+                    }
                 }
                 State::Envelope(reader) => {
                     let envelope = reader.receive(&std::mem::take(octets))?;
@@ -187,6 +241,7 @@ mod tests {
             while let Some(piece) = receiver.receive(&mut octets)? {
                 match piece {
                     Piece::Text(chunk) => text.extend_from_slice(&chunk),
+                    Piece::Quote(quote) => text.extend_from_slice(format!("{quote:?}").as_bytes()),
                     Piece::Envelope(envelope) => return Ok((text, Some(envelope))),
                 }
             }
@@ -218,6 +273,24 @@ mod tests {
         }
         let one_by_one: Vec<_> = whole.chunks(1).collect();
         assert_eq!(read(&one_by_one).unwrap(), (text, Some(envelope)));
+    }
+
+    #[test]
+    fn a_quote_stands_between_chunks_in_any_pieces() {
+        for (octets_max, shown) in [(None, "None"), (Some(0), "Some(0)"), (Some(7), "Some(7)")] {
+            let quote = Quote {
+                message: 46,
+                octets_max,
+            };
+            let said = [&chunk_header(1)[..], b"x", &quote.to_octets(), &whole()].concat();
+            let whole =
+                format!("xQuote {{ message: 46, octets_max: {shown} }}Subject: x\n\nbody\n");
+            for cut in 0..=said.len() {
+                let (text, envelope) = read(&[&said[..cut], &said[cut..]]).unwrap();
+                assert_eq!(text, whole.as_bytes(), "{cut}");
+                assert!(envelope.is_some());
+            }
+        }
     }
 
     #[test]

@@ -8,22 +8,29 @@ Makes the classic users and groups if there are none (`qmail install` does). Nee
 import argparse
 import contextlib
 import grp
+import json
 import os
 import pathlib
+import poplib
 import pwd
 import re
 import shutil
 import signal
 import smtplib
+import socket as socket_module
+import ssl
 import subprocess
 import tempfile
 import time
 
-from world import World, free_port, run_tests, wait_for, wait_port
+from world import World, free_port, program, run_tests, wait_for, wait_port
 
-PARTIES = {"network": "qmaild", "writer": "qmailq", "manager": "qmails", "cleaner": "qmailq", "remote": "qmailr", "launcher": "root", "log": "qmaill"}
+PARTIES = {"network": "qmaild", "keys": "qmailp", "passwords": "qmailp", "writer": "qmailq", "manager": "qmails", "opener": "qmailq",
+           "cleaner": "qmailq", "remote": "qmailr", "launcher": "root", "lookup": "qmailp", "log": "qmaill"}
 QMAIL = None
 NOBODY = 65534
+# Of the password file, without accounts of the system.
+USERS = {"ann": 7001, "bob": 7002}
 
 
 class Partitioned:
@@ -38,10 +45,18 @@ class Partitioned:
             (self.home / "control" / name).write_text(text + "\n")
         # The account may be there already, with a home elsewhere.
         alias = pwd.getpwnam("alias")
-        (self.home / "users" / "assign").write_text(f"+:alias:{alias.pw_uid}:{alias.pw_gid}:{self.home}/alias:-::\n.\n")
+        users = "".join(f"={name}:{name}:{uid}:{uid}:{self.home}/{name}:::\n" for name, uid in USERS.items())
+        (self.home / "users" / "assign").write_text(f"{users}+:alias:{alias.pw_uid}:{alias.pw_gid}:{self.home}/alias:-::\n.\n")
+        for name, uid in USERS.items():
+            for part in (name, f"{name}/Maildir", *(f"{name}/Maildir/{part}" for part in ("cur", "new", "tmp"))):
+                (self.home / part).mkdir(mode=0o700)
+                os.chown(self.home / part, uid, uid)
+            (self.home / name / ".qmail").write_text("./Maildir/\n")
+            subprocess.run([QMAIL, "passwd", "--home", self.home, "set", name], input=f"secret of {name}\n".encode(), check=True)
         self.run("qmail-newu", env=self.environment())
         (self.home / "alias" / ".qmail-joe").write_text("./joebox\n")
         self.port, self.process = free_port(), None
+        self.submission, self.smtps, self.pop3, self.pop3s = (free_port() for _ in range(4))
 
     def run(self, *arguments, **more):
         return subprocess.run([QMAIL, *map(str, arguments)], check=True, stdout=subprocess.PIPE, timeout=60, **more).stdout.decode()
@@ -51,7 +66,11 @@ class Partitioned:
 
     def start(self):
         self.output = open(self.home / "supervisor", "ab")
-        self.process = subprocess.Popen([QMAIL, "start", "--home", self.home, "--smtp", f"127.0.0.1:{self.port}", "./Mailbox"],
+        ports = [("smtp", self.port), ("submission", self.submission), ("pop3", self.pop3)]
+        if (self.home / "control" / "servercert.pem").exists():
+            ports += [("smtps", self.smtps), ("pop3s", self.pop3s)]
+        ports = [word for name, port in ports for word in (f"--{name}", f"127.0.0.1:{port}")]
+        self.process = subprocess.Popen([QMAIL, "start", "--home", self.home, *ports, "./Mailbox"],
                                         stdin=subprocess.DEVNULL, stdout=self.output, stderr=self.output)
         wait_port(self.port, self.process)
         return self
@@ -70,9 +89,18 @@ class Partitioned:
             match = re.match(r"\s*(\d+) (\S+) +qmail party (\w+)", line)
             # One that ends meanwhile is none of them.
             with contextlib.suppress(OSError):
-                if match and f"QMAIL_HOME={self.home}".encode() in pathlib.Path(f"/proc/{match[1]}/environ").read_bytes():
+                if match and match[3] not in ("agent", "maildrop") and f"QMAIL_HOME={self.home}".encode() in pathlib.Path(f"/proc/{match[1]}/environ").read_bytes():
                     found[match[3]] = (int(match[1]), match[2])
         return found
+
+    def certify(self):
+        """A certificate, and a key that nobody but root may read."""
+        control = self.home / "control"
+        subprocess.run([program("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+                        "-subj", "/CN=localhost", "-keyout", control / "serverkey.pem", "-out", control / "servercert.pem"],
+                       check=True, stderr=subprocess.DEVNULL)
+        (control / "serverkey.pem").chmod(0o600)
+        (control / "servercert.pem").chmod(0o600)
 
     def send(self, *recipients, sender="me@there.test", text="Subject: x\r\n\r\nbody\r\n", port=None):
         with smtplib.SMTP("127.0.0.1", port or self.port, timeout=30) as client:
@@ -127,6 +155,8 @@ def every_party_is_its_own_user_and_mail_goes_every_way(system):
     refused = system.send("joe@here.test", "nobody-here@here.test", sender="joe@here.test")
     assert refused == {}
     system.wait_mailbox("invoked for bounce")
+    # The manager cannot read messages; the writer quotes this one for it.
+    system.wait_mailbox("(?s)--- Below this line is a copy of the message.*^body$")
     # From a program of somebody who has no rights at all.
     subprocess.run([QMAIL, "sendmail", "-f", "joe@here.test", "alice@there.test", "joe@here.test"], input=b"Subject: local\n\nlocal body\n",
                    env=system.environment(), check=True, timeout=30, user=NOBODY, group=NOBODY, extra_groups=[])
@@ -141,6 +171,185 @@ def every_party_is_its_own_user_and_mail_goes_every_way(system):
         assert refused.recipients["x@elsewhere.test"][0] == 553
     assert re.search(r"^@4\S+ end msg", system.log(), re.M)
     system.stop()
+
+
+def unverified():
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
+@partitioned
+def logins_and_tls_work_without_key_or_passwords_in_the_network_party(system):
+    system.certify()
+    system.start()
+    for port, encrypted in ((system.submission, False), (system.smtps, True)):
+        kind = smtplib.SMTP_SSL if encrypted else smtplib.SMTP
+        with kind("localhost", port, timeout=30, **({"context": unverified()} if encrypted else {})) as client:
+            if not encrypted:
+                client.starttls(context=unverified())
+            try:
+                client.login("ann", "wrong")
+                raise AssertionError("let in")
+            except smtplib.SMTPAuthenticationError:
+                pass
+        with kind("localhost", port, timeout=30, **({"context": unverified()} if encrypted else {})) as client:
+            if not encrypted:
+                client.starttls(context=unverified())
+            client.login("ann", "secret of ann")
+            assert client.sendmail("ann@here.test", ["x@elsewhere.test", "joe@here.test"], "Subject: x\r\n\r\nlogged in\r\n") == {}
+    system.wait_mailbox("^logged in$", 2)
+    # A password that is changed counts at once, and a new one is still for the party alone.
+    subprocess.run([QMAIL, "passwd", "--home", system.home, "set", "ann"], input=b"another\n", check=True)
+    with smtplib.SMTP_SSL("localhost", system.smtps, timeout=30, context=unverified()) as client:
+        client.login("ann", "another")
+    # What the network party has open, by the kernel's word.
+    pid = system.parties()["network"][0]
+    opened = {os.readlink(path) for path in pathlib.Path(f"/proc/{pid}/fd").iterdir()}
+    assert not any(str(system.home) in path for path in opened - {f"{system.home}/supervisor"}), opened
+    system.stop()
+
+
+@partitioned
+def mail_is_read_as_its_owner(system):
+    system.certify()
+    system.start()
+    for name in USERS:
+        for number in range(3):
+            system.send(f"{name}@here.test", text=f"Subject: {number}\r\n\r\nfor {name}, {number}\r\n" + "x" * 70 + "\r\n" * 2)
+        wait_for("three mails", lambda: len(list((system.home / name / "Maildir" / "new").iterdir())) == 3)
+    for kind, port, more in ((poplib.POP3, system.pop3, {}), (poplib.POP3_SSL, system.pop3s, {"context": unverified()})):
+        client = kind("localhost", port, timeout=30, **more)
+        client.user("ann")
+        client.pass_("secret of ann")
+        count, octets = client.stat()
+        assert len(client.uidl()[1]) == count and octets > 0
+        text = b"\n".join(client.retr(1)[1])
+        assert b"for ann, " in text and b"for bob" not in text
+        # The process that shows it is hers.
+        shows = [line.split() for line in subprocess.run(["ps", "-eo", "uid,args"], stdout=subprocess.PIPE, check=True).stdout.decode().splitlines()
+                 if f"party maildrop {system.home}/ann/Maildir" in line]
+        assert [line[0] for line in shows] == [str(USERS["ann"])], shows
+        client.dele(1)
+        client.quit()
+    wait_for("two to go", lambda: len([path for path in (system.home / "ann" / "Maildir").rglob("*") if path.is_file()]) == 1)
+    client = poplib.POP3("localhost", system.pop3, timeout=30)
+    client.user("bob")
+    try:
+        client.pass_("secret of ann")
+        raise AssertionError("let in")
+    except poplib.error_proto:
+        client.close()
+    system.stop()
+
+
+# Run as the user of a party: what a connection to a socket answers, or the word for an error.
+ASK = """
+import socket, sys
+path, *messages = sys.argv[1:]
+for message in messages:
+    s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    s.settimeout(10)
+    try:
+        s.connect(path)
+        sent = eval(message)
+        if sent: s.send(sent)
+        else: s.shutdown(socket.SHUT_WR)
+        print(s.recv(100))
+    except OSError as error:
+        print(type(error).__name__)
+"""
+
+
+@partitioned
+def hostile_messages_are_refused_and_told_and_the_party_lives_on(system):
+    system.certify()
+    system.start()
+    wait_for("all parties", lambda: set(system.parties()) == set(PARTIES))
+    before = system.parties()
+
+    def ask(socket, user, *messages):
+        return subprocess.run(["python3", "-c", ASK, system.home / "run" / socket, *messages], stdout=subprocess.PIPE, check=True, timeout=60,
+                              user=user, group="nofiles", extra_groups=[]).stdout.decode().split()
+
+    # Nobody else gets to them.
+    for socket in ("keys", "passwords", "maildrops", "queue"):
+        for user in ("qmaild", "qmailr", "qmaill", "alias", "nobody"):
+            if (socket, user) not in (("keys", "qmaild"), ("passwords", "qmaild")):
+                assert ask(socket, user, "b'c'") == ["PermissionError"], (socket, user)
+    hostile = ["b'z'", "b'x' * 60000", "b'c' * 2", "b's' + b'x' * 400", "b'p' + b'a' * 900", "b'p\\0\\0\\0\\0'", "b'm' + b'a\\0b'", "b''"]
+    for socket in ("keys", "passwords"):
+        for answer in ask(socket, "qmaild", *hostile):
+            assert answer in ("b'x'", "b''", "ConnectionResetError"), (socket, answer)
+        time.sleep(1.1)
+    assert ask("passwords", "qmaild", "b'pann\\0secret of ann'", "b'pann\\0wrong'") == ["b'yann'", "b'n'"]
+    # Of the manager's side: everybody may connect to run/submit, and breaks off where it likes.
+    for sent in (b"", b"\0\0", b"\0\0\0\5ab", b"\xff" * 100, b"QUOT" + bytes(16) + bytes(4) + b"Fa@b\0Tjoe@here.test\0\0"):
+        with socket_module.socket(socket_module.AF_UNIX, socket_module.SOCK_STREAM) as client:
+            client.connect(str(system.home / "run" / "submit"))
+            client.sendall(sent)
+            client.shutdown(socket_module.SHUT_WR)
+            assert client.recv(5)[:1] not in (b"\0",), sent
+    assert system.parties() == before
+    log = wait_for("the log", lambda: all(f"{party}: refused a message" in system.log() for party in ("keys", "passwords")) and system.log())
+    assert log.count("refused a message") < 10, "a flood of them"
+    system.send("joe@here.test")
+    system.wait_mailbox("invoked from network")
+    system.stop()
+
+
+@partitioned
+def orders_reach_the_manager(system):
+    (system.home / "control" / "concurrencylocal").write_text("0\n")
+    system.start()
+    system.send("joe@here.test", text="Subject: held\r\n\r\nbody\r\n")
+    wait_for("it to be routed", lambda: [path for path in (system.home / "queue" / "local").rglob("*") if path.is_file()])
+    listed = wait_for("it to be listed", lambda: system.run("queue", "list", "--json", "--home", system.home).splitlines())
+    number = str(json.loads(listed[0])["message"])
+
+    def held():
+        # It may be on its way into the schedule yet.
+        return subprocess.run([QMAIL, "queue", "hold", "--home", system.home, number], stdout=subprocess.DEVNULL, timeout=60).returncode == 0
+    wait_for("the message to be held", held)
+    assert system.run("queue", "count", "--home", system.home) == "1\n"
+    system.run("queue", "delete", "--home", system.home, number)
+    system.drained()
+    wait_for("the order in the log", lambda: re.search(rf"order msg {number}: deleted", system.log()))
+    system.stop()
+
+
+@partitioned
+def recipients_of_one_host_share_a_transaction(system):
+    (system.home / "control" / "rcpthosts").write_text("here.test\nthere.test\n")
+    system.start()
+    recipients = [f"user{number}@there.test" for number in range(10)]
+    system.send(*recipients, text="Subject: x\r\n\r\nto ten\r\n")
+    system.drained()
+    log = system.sink.log_text()
+    assert len(re.findall(r"^info msg \d+: bytes \d+ from <me@there.test>", log, re.M)) == 1, log
+    system.stop()
+
+
+@partitioned
+def accounts_are_called_as_the_control_file_says(system):
+    users = {"qmaild": "qmpnet", "keys": "qmpkeys"}
+    try:
+        for name in users.values():
+            subprocess.run(["useradd", "--system", "--no-create-home", "--user-group", name], check=True)
+        (system.home / "control" / "accounts").write_text("".join(f"{role}={name}\n" for role, name in users.items()))
+        system.start()
+        wait_for("all parties", lambda: set(system.parties()) == set(PARTIES))
+        assert {name: user for name, (_, user) in system.parties().items()} == {**PARTIES, "network": "qmpnet", "keys": "qmpkeys"}
+        system.send("joe@here.test")
+        system.wait_mailbox("invoked from network")
+        system.stop()
+    finally:
+        if system.process:
+            system.process.terminate()
+            system.process.wait(60)
+            system.process = None
+        for name in users.values():
+            subprocess.run(["userdel", name], check=False)
 
 
 @partitioned
@@ -220,12 +429,16 @@ def a_classic_system_is_taken_over_and_given_back(system):
 
 @partitioned
 def what_cannot_start_says_so_in_one_line(system):
-    (system.home / "control" / "databytes").write_text("lots\n")
-    ended = subprocess.run([QMAIL, "start", "--home", system.home, "--smtp", f"127.0.0.1:{system.port}"], stderr=subprocess.PIPE, stdout=subprocess.PIPE, timeout=60)
-    assert ended.returncode == 111
-    lines = [line for line in ended.stderr.decode().splitlines() if "databytes" in line]
-    assert len(lines) == 1 and "decimal digits" in lines[0], ended.stderr
-    assert not system.parties()
+    for file, text, told in (("databytes", "lots", "decimal digits"), ("servercert.pem", "none", "put the chain of certificates there"),
+                             ("accounts", "qmaild", "write what a classic account is called")):
+        (system.home / "control" / file).write_text(text + "\n")
+        ended = subprocess.run([QMAIL, "start", "--home", system.home, "--smtp", f"127.0.0.1:{system.port}"], stderr=subprocess.PIPE,
+                               stdout=subprocess.PIPE, timeout=60)
+        assert ended.returncode == 111, (file, ended)
+        lines = [line for line in ended.stderr.decode().splitlines() if file in line]
+        assert len(lines) == 1 and told in lines[0], ended.stderr
+        assert not system.parties()
+        (system.home / "control" / file).unlink()
 
 
 def accounts():
@@ -234,7 +447,9 @@ def accounts():
     return users, {"nofiles", "qmail"} & {group.gr_name for group in grp.getgrall()}
 
 
-TESTS = [every_party_is_its_own_user_and_mail_goes_every_way, control_files_are_read_again,
+TESTS = [every_party_is_its_own_user_and_mail_goes_every_way, logins_and_tls_work_without_key_or_passwords_in_the_network_party,
+         mail_is_read_as_its_owner, hostile_messages_are_refused_and_told_and_the_party_lives_on, orders_reach_the_manager, recipients_of_one_host_share_a_transaction,
+         accounts_are_called_as_the_control_file_says, control_files_are_read_again,
          parties_that_are_killed_are_started_again_and_nothing_is_lost, a_classic_system_is_taken_over_and_given_back,
          what_cannot_start_says_so_in_one_line]
 

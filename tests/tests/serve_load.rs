@@ -18,6 +18,10 @@ const LONG: usize = 50_000_000;
 /// Resident memory in KiB that a long message may add.
 const LONG_GROWTH_KIB: u64 = 8 * 1024;
 
+/// Clients that try passwords, and resident memory in KiB that they may add together.
+const GUESSERS: usize = 60;
+const GUESSING_GROWTH_KIB: u64 = 128 * 1024;
+
 /// Recipients of the message that has many.
 const RECIPIENTS: usize = 10_000;
 
@@ -45,6 +49,25 @@ fn a_thousand_idle_clients_leave_room_for_others() {
     assert!(reply.starts_with("250 "), "{reply}");
     assert!(start.elapsed() < Duration::from_secs(5));
     drop(idle);
+}
+
+#[test]
+fn passwords_are_checked_in_little_memory() {
+    let scratch = tempfile::tempdir().unwrap();
+    let server = Server::start_free(PROGRAM, scratch.path(), &[]);
+    let (user, _) = server.first_user();
+    let before = server.resident_kib();
+    std::thread::scope(|scope| {
+        for _ in 0..GUESSERS {
+            scope.spawn(|| {
+                let (mut client, _) = Client::connect(server.pop3());
+                client.expect(&format!("USER {user}"), "+OK");
+                client.expect("PASS guess", "-ERR");
+            });
+        }
+    });
+    let growth = server.resident_kib() - before;
+    assert!(growth < GUESSING_GROWTH_KIB, "{growth} KiB more");
 }
 
 #[test]

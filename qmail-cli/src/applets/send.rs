@@ -20,7 +20,7 @@ fn run(_call: &Call) -> ExitCode {
     let bounces = Arc::new(QueueSubmit {
         home: home.path().to_owned(),
     });
-    match send::run(&home, bounces, || Ok(())) {
+    match send::run(&home, bounces, 1..=6, send::Spawners::arrange, || Ok(())) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(exit::TEMPORARY),
         Err(error) => exit::fatal("qmail-send", &error, exit::TEMPORARY),

@@ -86,14 +86,17 @@ pub(crate) struct ConnectionRules {
 }
 
 impl EntranceControls {
-    /// Reads all of them.
+    /// Reads all of them but the certificate.
     ///
     /// # Errors
     ///
     /// The first file that cannot be read, or says what cannot be.
-    pub(super) fn read(directory: &mut Directory) -> Result<Self, ControlError> {
+    pub(super) fn read(
+        directory: &mut Directory,
+        tls: Option<ServerTls>,
+    ) -> Result<Self, ControlError> {
         Ok(Self {
-            tls: tls(directory)?,
+            tls,
             mechanisms: mechanisms(directory)?,
             login_in_clear: directory.flag("authinclear")?,
             proxies: networks(directory, "proxyclients")?,
@@ -141,7 +144,8 @@ pub(crate) fn server_tls(home: &Home) -> Result<Option<ServerTls>, ControlError>
     tls(&Directory::new(&home.control()))
 }
 
-fn tls(directory: &Directory) -> Result<Option<ServerTls>, ControlError> {
+/// servercert.pem and serverkey.pem.
+pub(super) fn tls(directory: &Directory) -> Result<Option<ServerTls>, ControlError> {
     let Some(certificates) = directory.octets("servercert.pem")? else {
         return Ok(None);
     };

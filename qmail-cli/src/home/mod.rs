@@ -1,5 +1,6 @@
 //! The home of a mail system: `control/`, `users/`, `queue/` and more below one directory.
 
+mod account_names;
 mod catalog;
 mod controls;
 mod create;
@@ -7,11 +8,13 @@ mod directory;
 mod entrance;
 mod extra;
 mod spool_kind;
+mod strictness;
 
 use std::path::{Path, PathBuf};
 
 use crate::privilege::is_setuid;
 
+pub(crate) use account_names::{AccountNames, KEYS, PASSWORDS};
 pub(crate) use catalog::{
     CLASSIC as CLASSIC_CONTROLS, ControlFile, ControlKind, Fallback, OWN as OWN_CONTROLS,
 };
@@ -24,6 +27,7 @@ pub(crate) use directory::ControlError;
 pub(crate) use entrance::{EntranceControls, server_tls};
 pub(crate) use extra::extra_recipients;
 pub(crate) use spool_kind::SpoolKind;
+pub(crate) use strictness::strictness;
 
 /// Where a home is when nobody says otherwise.
 const DEFAULT: &str = "/var/qmail";
@@ -84,6 +88,11 @@ impl Home {
     /// The socket by which programs of this host submit mail to a running system.
     pub(crate) fn submission_socket(&self) -> PathBuf {
         self.run().join("submit")
+    }
+
+    /// The socket by which a running queue is given orders.
+    pub(crate) fn queue_socket(&self) -> PathBuf {
+        self.run().join("queue")
     }
 
     /// Sockets of the running system.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use nix::unistd::{Group, User};
 
 use super::{InstallError, Step, Target};
+use crate::home::{AccountNames, KEYS, PASSWORDS};
 
 /// A user that a part of the system runs as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +41,8 @@ const ROOT: &str = "root";
 /// The numbers of users and groups, as far as they exist.
 #[derive(Debug, Default)]
 pub(crate) struct Ids {
+    /// How each is called (control/accounts); everything else goes by the classic names.
+    names: AccountNames,
     pub(crate) users: HashMap<&'static str, u32>,
     pub(crate) groups: HashMap<&'static str, u32>,
 }
@@ -47,23 +50,29 @@ pub(crate) struct Ids {
 impl Ids {
     /// Those of the system, or of the scratch root.
     pub(crate) fn of(target: &Target) -> Result<Self, InstallError> {
-        let mut ids = Self::default();
+        let mut ids = Self {
+            names: AccountNames::read(&target.home().join("control"))?,
+            ..Self::default()
+        };
         let system = target.root == Path::new("/");
-        for name in ACCOUNTS.iter().map(|account| account.user).chain([ROOT]) {
+        let users = ACCOUNTS.iter().map(|account| account.user);
+        for name in users.chain([ROOT, KEYS, PASSWORDS]) {
+            let called = ids.names.of(name);
             let uid = if system {
-                system_user(name)
+                system_user(called)
             } else {
-                listed(&target.root.join("etc/passwd"), name)
+                listed(&target.root.join("etc/passwd"), called)
             };
             let uid = uid.map_err(|source| InstallError::Lookup { name, source })?;
             let uid = uid.or((name == ROOT).then_some(0));
             ids.users.extend(uid.map(|uid| (name, uid)));
         }
         for name in GROUPS {
+            let called = ids.names.of(name);
             let gid = if system {
-                system_group(name)
+                system_group(called)
             } else {
-                listed(&target.root.join("etc/group"), name)
+                listed(&target.root.join("etc/group"), called)
             };
             let gid = gid.map_err(|source| InstallError::Lookup { name, source })?;
             ids.groups.extend(gid.map(|gid| (name, gid)));
@@ -74,16 +83,23 @@ impl Ids {
 
 /// What is missing.
 pub(super) fn steps(target: &Target, ids: &Ids) -> Vec<Step> {
+    let called = |name| ids.names.of(name).to_owned();
     let groups = GROUPS
         .into_iter()
         .filter(|name| !ids.groups.contains_key(name))
-        .map(Step::AddGroup);
+        .map(|name| Step::AddGroup(called(name)));
+    // Who has the key and who has the passwords need no account of their own.
+    let own = [KEYS, PASSWORDS].map(|name| account(name, "nofiles"));
+    let own = own
+        .into_iter()
+        .filter(|account| ids.names.of(account.user) != ids.names.of("qmailp"));
     let users = ACCOUNTS
         .into_iter()
+        .chain(own)
         .filter(|account| !ids.users.contains_key(account.user))
         .map(|account| Step::AddUser {
-            name: account.user,
-            group: account.group,
+            name: called(account.user),
+            group: called(account.group),
             home: home_of(target, account.user),
         });
     groups.chain(users).collect()

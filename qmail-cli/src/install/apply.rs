@@ -40,11 +40,11 @@ fn carry_out(target: &Target, step: &Step, ids: &Ids) -> io::Result<()> {
     match step {
         Step::AddGroup(name) => run(target, "groupadd", &["--system".into(), name.into()]),
         Step::AddUser { name, group, home } => {
-            let mut arguments: Vec<OsString> = ["--system", "--no-create-home", "--gid", group]
+            let mut arguments: Vec<OsString> = ["--system", "--no-create-home", "--gid", &**group]
                 .map(OsString::from)
                 .to_vec();
             arguments.extend(["--home-dir".into(), home.into()]);
-            arguments.extend(["--shell", "/usr/sbin/nologin", name].map(OsString::from));
+            arguments.extend(["--shell", "/usr/sbin/nologin", &**name].map(OsString::from));
             run(target, "useradd", &arguments)
         }
         Step::Make { path, item } => make(path, item, ids),

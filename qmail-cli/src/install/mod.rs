@@ -20,6 +20,8 @@ pub(crate) use apply::apply;
 pub(crate) use programs::{ASIDE, give_back};
 pub(crate) use tree::{ALIASES, Item, Owner};
 
+use crate::home::ControlError;
+
 /// What to install, and where.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
@@ -63,10 +65,10 @@ impl Target {
 /// Something to be done. `Display` says it in one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
-    AddGroup(&'static str),
+    AddGroup(String),
     AddUser {
-        name: &'static str,
-        group: &'static str,
+        name: String,
+        group: String,
         home: PathBuf,
     },
     Make {
@@ -165,6 +167,8 @@ pub(crate) enum InstallError {
         step: String,
         source: std::io::Error,
     },
+    #[error(transparent)]
+    Accounts(#[from] ControlError),
     #[error("cannot look up {name}: {source}")]
     Lookup {
         name: &'static str,

@@ -76,6 +76,32 @@ fn without_accounts_they_come_first() {
 }
 
 #[test]
+fn accounts_are_added_by_the_names_that_the_control_file_has() {
+    let scratch = Scratch::new(false);
+    let control = scratch.home().join("control");
+    fs::create_dir_all(&control).unwrap();
+    fs::write(
+        control.join("accounts"),
+        "nofiles=mailnofiles\nqmaild=mailnet\nkeys=mailkeys\n",
+    )
+    .unwrap();
+    let words = |steps: Vec<Step>| -> Vec<_> { steps.iter().map(Step::to_string).collect() };
+    let steps = words(plan(&scratch.target()).unwrap());
+    for step in [
+        "add the group mailnofiles",
+        "add the user mailnet in the group mailnofiles",
+        "add the user mailkeys in the group mailnofiles",
+        "add the user qmailq in the group qmail",
+    ] {
+        assert!(steps.iter().any(|words| words == step), "{step}: {steps:?}");
+    }
+    assert!(!steps.iter().any(|words| words.contains("the user qmaild")));
+    fs::write(control.join("accounts"), "qmaild\n").unwrap();
+    let error = plan(&scratch.target()).unwrap_err();
+    assert!(error.to_string().contains("qmaild=mailnet"), "{error}");
+}
+
+#[test]
 fn a_new_tree_is_made_and_then_nothing_is_left_to_do() {
     let scratch = Scratch::new(true);
     let target = scratch.target();

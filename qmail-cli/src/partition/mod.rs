@@ -1,31 +1,55 @@
 //! `qmail start`: a mail system of parties that do not trust each other, started and watched by a supervisor that parses no mail.
 //!
 //! ```text
-//!   internet --> network --run/submit--> writer --trigger--> manager --> launcher --> mailboxes
-//!                           ^                                   |  \---> remote ---> internet
-//!   programs of the host ---/                                   \------> cleaner
-//!                                    what all of them say ----> log
+//!   internet --> network --run/submit--> writer --trigger--> manager --> opener --> launcher --> a user's process --> mailboxes
+//!                 |  |      ^                                   |           \---> remote ---> internet
+//!              keys passwords                                   \------> cleaner         lookup (asked by the launcher)
+//!   programs of the host ---/            what all of them say --> log
 //! ```
 //!
 //! | party | account | has |
 //! |---|---|---|
 //! | network | qmaild | the ports, no file |
+//! | keys | qmailp | the private key of the certificate; signs handshakes |
+//! | passwords | qmailp | the names and hashes of users; says whether a login is right |
 //! | writer | qmailq | the half of the queue that holds messages; asks the kernel who submits |
-//! | manager | qmails | the half of the queue that says what is to be done; runs nothing |
+//! | manager | qmails | the half of the queue that says what is to be done; reads no message, runs nothing |
+//! | opener | qmailq | message files to read; hands each to whom the manager says it goes |
 //! | cleaner | qmailq | removes messages that the manager is done with |
-//! | remote | qmailr | message files to read, the internet |
-//! | launcher | root | becomes the recipient, and nothing else (qmail-lspawn) |
+//! | remote | qmailr | the messages that it is handed, the internet, no file |
+//! | launcher | root | starts processes as the users whom mail is for, and nothing else |
+//! | lookup | qmailp | says whose an address is |
 //! | log | qmaill | its directory |
 //!
-//! Manager, cleaner, remote and launcher talk over pipes as qmail-send(8) and its helpers do, and live and die together; the others are
-//! started again by themselves. Each party locks itself down ([`sandbox`](crate::sandbox)) once it has what it needs.
+//! The sockets by which they ask one another lie in `run/`, made by the supervisor, who keeps them while a party is started again; who may
+//! connect is said by their owners and modes. Manager, opener, cleaner, remote, launcher and lookup are connected among themselves only, and
+//! live and die together; the others are started again by themselves. Each party locks itself down ([`sandbox`](crate::sandbox)) once it has
+//! what it needs. Accounts can be called otherwise in control/accounts.
 
+mod agent;
+mod calls;
+mod channel;
+mod complaints;
+mod deliveries;
 mod grants;
+mod key_client;
+mod keys;
+mod launcher;
+mod listener;
 mod logger;
+mod lookup;
+mod maildrop;
+mod maildrop_client;
 mod network;
+mod opener;
 mod party;
+mod password_client;
+mod passwords;
 mod plumbing;
 mod remote;
+mod requests;
+mod serving;
+mod sockets;
 mod supervisor;
 #[cfg(test)]
 #[cfg(target_os = "linux")]
@@ -41,16 +65,13 @@ pub(crate) use supervisor::run;
 use crate::home::Home;
 use crate::service_manager::Socket;
 
-/// What there can be listeners for.
-pub(crate) const SERVICES: &[&str] = &["smtp"];
-
 /// What `qmail start` is asked for.
 #[derive(Debug)]
 pub(crate) struct Options {
     pub(crate) home: Home,
-    /// Where to take mail.
-    pub(crate) smtp: Vec<SocketAddr>,
-    /// Listening sockets of a service manager, for any of [`SERVICES`].
+    /// Where clients come in, and for which of the services of [`crate::serve`].
+    pub(crate) ports: Vec<(&'static str, SocketAddr)>,
+    /// Listening sockets of a service manager.
     pub(crate) sockets: Vec<Socket>,
     /// Instructions for users who have none (dot-qmail(5)).
     pub(crate) default_delivery: String,

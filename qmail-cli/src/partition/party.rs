@@ -1,38 +1,54 @@
 //! The parties by name, and what each process does first.
 
 use std::io;
+use std::ops::RangeInclusive;
+use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use qmail_core::route::SmtpRoutes;
+
+use super::deliveries::Parties;
+use super::{
+    agent, grants, keys, launcher, logger, lookup, maildrop, network, opener, passwords, remote,
+    writer,
+};
 use crate::applet::Call;
-use crate::home::Home;
+use crate::home::{Home, KEYS, PASSWORDS, RemoteControls};
 use crate::sandbox::{self, SandboxError};
+use crate::send::{CannotStart, Surroundings};
 use crate::submission_client::SocketSubmit;
 use crate::{exit, send};
-
-use super::{grants, logger, network, remote, writer};
 
 /// A party of the system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Party {
     Network,
+    Keys,
+    Passwords,
     Writer,
     Manager,
+    Opener,
     Cleaner,
     Remote,
     Launcher,
+    Lookup,
     Log,
 }
 
 impl Party {
     /// All of them.
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Network,
+        Self::Keys,
+        Self::Passwords,
         Self::Writer,
         Self::Manager,
+        Self::Opener,
         Self::Cleaner,
         Self::Remote,
         Self::Launcher,
+        Self::Lookup,
         Self::Log,
     ];
 
@@ -40,23 +56,30 @@ impl Party {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Network => "network",
+            Self::Keys => "keys",
+            Self::Passwords => "passwords",
             Self::Writer => "writer",
             Self::Manager => "manager",
+            Self::Opener => "opener",
             Self::Cleaner => "cleaner",
             Self::Remote => "remote",
             Self::Launcher => "launcher",
+            Self::Lookup => "lookup",
             Self::Log => "log",
         }
     }
 
-    /// The account that it runs as; `None` for the one that has to become others.
+    /// The account that it runs as, by its classic name; `None` for the one that has to become others.
     pub(crate) fn account(self) -> Option<&'static str> {
         Some(match self {
             Self::Network => "qmaild",
-            Self::Writer | Self::Cleaner => "qmailq",
+            Self::Keys => KEYS,
+            Self::Passwords => PASSWORDS,
+            Self::Writer | Self::Opener | Self::Cleaner => "qmailq",
             Self::Manager => "qmails",
             Self::Remote => "qmailr",
             Self::Launcher => return None,
+            Self::Lookup => "qmailp",
             Self::Log => "qmaill",
         })
     }
@@ -71,6 +94,12 @@ pub(crate) fn run(call: &Call) -> ExitCode {
     let [name, arguments @ ..] = &call.arguments[..] else {
         return exit::fatal("qmail", &"which party?", exit::PERMANENT);
     };
+    if name == launcher::AGENT {
+        return agent::run(&Home::choose(None, None), arguments);
+    }
+    if name == launcher::MAILDROP {
+        return maildrop::run(arguments);
+    }
     let Some(party) = name.to_str().and_then(Party::called) else {
         return exit::fatal("qmail", &"there is no such party", exit::PERMANENT);
     };
@@ -80,39 +109,65 @@ pub(crate) fn run(call: &Call) -> ExitCode {
     let home = Home::choose(None, None);
     match party {
         Party::Network => network::run(&home, arguments),
+        Party::Keys => keys::run(&home, arguments),
+        Party::Passwords => passwords::run(&home),
         Party::Writer => writer::run(&home),
-        Party::Remote => remote::run(&home, arguments),
+        Party::Opener => opener::run(&home),
+        Party::Lookup => lookup::run(&home),
+        Party::Remote => remote::run(&home),
         Party::Log => logger::run(&home),
         Party::Manager => manager(&home),
-        Party::Cleaner => classic(party, &home, "qmail-clean", arguments),
-        Party::Launcher => classic(party, &home, "qmail-lspawn", arguments),
+        Party::Cleaner => cleaner(&home),
+        Party::Launcher => launcher::run(&home, arguments),
     }
 }
 
-/// qmail-send, whose bounces go to the writer.
+/// The manager's descriptors from 1 on: requests and reports of deliveries, the same of the cleaner, the socket for orders.
+const MANAGERS: RangeInclusive<i32> = 1..=7;
+
+/// The engine of qmail-send among other parties: its bounces go to the writer, deliveries are made by way of the opener.
 fn manager(home: &Home) -> ExitCode {
     let bounces = Arc::new(SocketSubmit {
         socket: home.submission_socket(),
+        quotes: true,
     });
+    // Some of them may be secret, for the remote party alone; then recipients are put together by domain.
+    let routes =
+        RemoteControls::read(home).map_or_else(|_| SmtpRoutes::default(), |remote| remote.routes);
+    let arrange = |descriptors| {
+        let [
+            to_launcher,
+            from_launcher,
+            to_remote,
+            from_remote,
+            to_cleaner,
+            from_cleaner,
+            orders,
+        ] = <[OwnedFd; 7]>::try_from(descriptors).map_err(|_| CannotStart::Spawn)?;
+        Ok(Surroundings {
+            deliverers: Parties {
+                ends: [(to_launcher, from_launcher), (to_remote, from_remote)],
+                routes,
+            },
+            clean: (to_cleaner, from_cleaner),
+            desk: Some(orders),
+            closed_texts: true,
+        })
+    };
     let lock = || lock_down(Party::Manager, home).map_err(io::Error::other);
-    match send::run(home, bounces, lock) {
+    match send::run(home, bounces, MANAGERS, arrange, lock) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(exit::TEMPORARY),
         Err(error) => exit::fatal("manager", &error, exit::TEMPORARY),
     }
 }
 
-/// A classic program, locked down.
-fn classic(
-    party: Party,
-    home: &Home,
-    program: &'static str,
-    arguments: &[std::ffi::OsString],
-) -> ExitCode {
-    if let Err(error) = lock_down(party, home) {
-        return exit::fatal(party.name(), &error, exit::TEMPORARY);
+/// qmail-clean, locked down.
+fn cleaner(home: &Home) -> ExitCode {
+    if let Err(error) = lock_down(Party::Cleaner, home) {
+        return exit::fatal("cleaner", &error, exit::TEMPORARY);
     }
-    crate::applet::run_classic(program, arguments.to_vec())
+    crate::applet::run_classic("qmail-clean", Vec::new())
 }
 
 /// Takes from this process what the party does not need.

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use command_fds::{CommandFdExt as _, FdMapping};
 
-use super::Party;
+use super::{Party, channel};
 use crate::home::Home;
 use crate::privilege::{Account, AccountError};
 
@@ -90,36 +90,58 @@ pub(super) enum PlanError {
     System(#[from] io::Error),
 }
 
-/// The pipes of manager, launcher, remote and cleaner, as qmail-start(8) lays them.
+/// The manager with those who deliver for it, each connected with whom it has to do.
+///
+/// ```text
+///   manager --1--> opener --> launcher --2--> manager     launcher <--> lookup
+///           --3--> opener --> remote   --4--> manager
+///           --5--> cleaner --6--> manager
+/// ```
 pub(super) fn delivery(
-    home: &Home,
     log: &impl Fn() -> io::Result<Stdio>,
     default_delivery: &str,
-) -> Result<Vec<Plan>, PlanError> {
-    let writer = Account::acting(home, "qmailq")?;
+    orders: OwnedFd,
+    maildrops: OwnedFd,
+) -> io::Result<Vec<Plan>> {
+    let plan = |party| -> io::Result<Plan> {
+        let mut plan = Plan::new(party);
+        plan.stdout = log()?;
+        Ok(plan)
+    };
+    let mut opener = plan(Party::Opener)?;
+    let mut launcher = plan(Party::Launcher)?;
+    let mut remote = plan(Party::Remote)?;
+    let mut lookup = plan(Party::Lookup)?;
     let mut manager = Plan::new(Party::Manager);
-    let mut helpers = Vec::new();
-    let mut ends: Vec<OwnedFd> = Vec::new();
-    for (party, arguments) in [
-        (Party::Launcher, vec![default_delivery.into()]),
-        (Party::Remote, vec![writer.uid.to_string().into()]),
-        (Party::Cleaner, Vec::new()),
-    ] {
-        let (requests, to_helper) = io::pipe()?;
-        let (from_helper, reports) = io::pipe()?;
-        let mut helper = Plan::new(party);
-        helper.arguments = arguments;
-        helper.stdin = requests.into();
-        helper.stdout = reports.into();
-        helpers.push(helper);
-        ends.extend([OwnedFd::from(to_helper), OwnedFd::from(from_helper)]);
+    let mut managers = Vec::new();
+    for (deliverer, first) in [(&mut launcher, true), (&mut remote, false)] {
+        let (to_opener, requests) = channel::pair()?;
+        match first {
+            true => opener.stdin = requests.into(),
+            false => opener.more.push(requests),
+        }
+        let (to_deliverer, requests) = channel::pair()?;
+        opener.more.push(to_deliverer);
+        deliverer.stdin = requests.into();
+        let (reports, from_deliverer) = channel::pair()?;
+        deliverer.more.push(from_deliverer);
+        managers.extend([to_opener, reports]);
     }
-    // 0 is the log; 1 and 2 lead to the launcher, 3 and 4 to the remote party, 5 and 6 to the cleaner.
+    let (to_lookup, requests) = channel::pair()?;
+    launcher.more.extend([to_lookup, maildrops]);
+    launcher.arguments = vec![default_delivery.into()];
+    lookup.stdin = requests.into();
+    let mut cleaner = Plan::new(Party::Cleaner);
+    let (requests, to_cleaner) = io::pipe()?;
+    let (from_cleaner, answers) = io::pipe()?;
+    cleaner.stdin = requests.into();
+    cleaner.stdout = answers.into();
+    managers.extend([to_cleaner.into(), from_cleaner.into(), orders]);
+    // 0 is the log, and what the standard descriptors are not enough for follows from 3 on.
     manager.stdin = log()?;
-    let mut ends = ends.into_iter();
-    manager.stdout = ends.next().map_or_else(Stdio::null, Stdio::from);
-    manager.stderr = ends.next().map_or_else(Stdio::null, Stdio::from);
-    manager.more = ends.collect();
-    helpers.push(manager);
-    Ok(helpers)
+    let mut managers = managers.into_iter();
+    manager.stdout = managers.next().map_or_else(Stdio::null, Stdio::from);
+    manager.stderr = managers.next().map_or_else(Stdio::null, Stdio::from);
+    manager.more = managers.collect();
+    Ok(vec![opener, lookup, launcher, remote, cleaner, manager])
 }

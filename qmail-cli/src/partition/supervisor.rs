@@ -3,9 +3,9 @@
 
 use std::fs;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt as _, chown};
+use std::os::unix::fs::{DirBuilderExt as _, lchown};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -16,10 +16,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::plumbing::{Plan, PlanError, delivery};
+use super::sockets::Sockets;
 use super::{Options, Party};
-use crate::home::Home;
+use crate::home::{Home, PASSWORDS};
 use crate::privilege::{Account, AccountError};
-use crate::service_manager;
+use crate::service_manager::{self, Socket};
 
 /// A party that dies is started again after this; twice as long each time, up to [`PAUSE_MAX`], unless it lived for a minute.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -35,9 +36,7 @@ const END_WAIT: Duration = Duration::from_secs(60);
 /// Why there is no system. `Display` is one line.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StartError {
-    #[error(
-        "cannot listen on {address}: {source}; stop who has that port, or choose another with --smtp"
-    )]
+    #[error("cannot listen on {address}: {source}; stop who has that port, or choose another")]
     Listen {
         address: SocketAddr,
         source: io::Error,
@@ -46,6 +45,10 @@ pub(crate) enum StartError {
     NotInstalled { path: PathBuf },
     #[error("cannot make {}: {source}", path.display())]
     Make { path: PathBuf, source: io::Error },
+    #[error("another `qmail start` is running on {}: stop it first, or choose another --home", path.display())]
+    Running { path: PathBuf },
+    #[error("cannot open {}: {source}", path.display())]
+    Open { path: PathBuf, source: io::Error },
     #[error(transparent)]
     Account(#[from] AccountError),
     #[error("the party {party} cannot be started: {source}")]
@@ -74,15 +77,23 @@ impl From<PlanError> for StartError {
 ///
 /// The system could not start.
 pub(crate) fn run(options: &Options) -> Result<(), StartError> {
-    prepare(&options.home)?;
-    let mut listeners = listen(&options.smtp)?;
-    for socket in &options.sockets {
-        listeners.push(socket.listener.try_clone()?);
-    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(watch(options, &listeners))
+    runtime.block_on(async {
+        // Before there is anything by which others can tell that this process runs.
+        let signals = Signals::new()?;
+        prepare(&options.home)?;
+        let mut ports = listen(&options.ports)?;
+        for Socket { service, listener } in &options.sockets {
+            ports.push(Socket {
+                service,
+                listener: listener.try_clone()?,
+            });
+        }
+        let sockets = Sockets::make(&options.home)?;
+        watch(options, signals, &ports, &sockets).await
+    })
 }
 
 /// What must be there before the parties are: they cannot make it themselves.
@@ -91,32 +102,54 @@ fn prepare(home: &Home) -> Result<(), StartError> {
     if !queue.is_dir() {
         return Err(StartError::NotInstalled { path: home.queue() });
     }
-    for (name, account, mode) in [("run", "qmailq", 0o755), ("log", "qmaill", 0o750)] {
-        let path = home.path().join(name);
-        let account = Account::acting(home, account)?;
-        make(&path, account, mode).map_err(|source| StartError::Make { path, source })?;
+    let (path, account) = (home.path().join("log"), Account::acting(home, "qmaill")?);
+    make(&path, account).map_err(|source| StartError::Make { path, source })?;
+    // It is replaced by root now and then, and is for nobody else to read.
+    let (path, account) = (home.passwords(), Account::acting(home, PASSWORDS)?);
+    match give(&path, account) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(StartError::Open { path, source })
+        }
+        _ => Ok(()),
     }
-    Ok(())
 }
 
-fn make(path: &Path, account: Account, mode: u32) -> io::Result<()> {
-    match fs::DirBuilder::new().mode(mode).create(path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-        _ => {}
+fn make(path: &Path, account: Account) -> io::Result<()> {
+    match fs::DirBuilder::new().mode(0o750).create(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => give(path, account),
     }
-    if rustix::process::geteuid().is_root() {
-        chown(path, Some(account.uid), Some(account.gid))?;
-    }
-    Ok(())
 }
 
-fn listen(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, StartError> {
-    addresses
-        .iter()
-        .map(|&address| {
-            crate::serve::listener(address).map_err(|source| StartError::Listen { address, source })
-        })
-        .collect()
+/// Makes something an account's, where this process has the right to.
+pub(super) fn give(path: &Path, account: Account) -> io::Result<()> {
+    match rustix::process::geteuid().is_root() {
+        true => lchown(path, Some(account.uid), Some(account.gid)),
+        false => Ok(()),
+    }
+}
+
+fn listen(ports: &[(&'static str, SocketAddr)]) -> Result<Vec<Socket>, StartError> {
+    let listen = |&(service, address): &(&'static str, SocketAddr)| {
+        let listener = crate::serve::listener(address);
+        let listener = listener.map_err(|source| StartError::Listen { address, source })?;
+        Ok(Socket { service, listener })
+    };
+    ports.iter().map(listen).collect()
+}
+
+/// The certificate and, if it is kept apart, its key, for a party that may open neither. They are opened, not read.
+fn certificate_files(home: &Home) -> Result<Vec<OwnedFd>, StartError> {
+    let mut files = Vec::new();
+    for name in ["servercert.pem", "serverkey.pem"] {
+        let path = home.control().join(name);
+        match fs::File::open(&path) {
+            Ok(file) => files.push(file.into()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => break,
+            Err(source) => return Err(StartError::Open { path, source }),
+        }
+    }
+    Ok(files)
 }
 
 /// A party, or several that live and die together, with what is needed to start it again.
@@ -161,16 +194,26 @@ impl Group {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Log,
+    Keys,
+    Passwords,
     Writer,
     Delivery,
     Network,
 }
 
-const KINDS: [Kind; 4] = [Kind::Log, Kind::Writer, Kind::Delivery, Kind::Network];
+const KINDS: [Kind; 6] = [
+    Kind::Log,
+    Kind::Keys,
+    Kind::Passwords,
+    Kind::Writer,
+    Kind::Delivery,
+    Kind::Network,
+];
 
 struct Starter<'a> {
     options: &'a Options,
-    listeners: &'a [TcpListener],
+    ports: &'a [Socket],
+    sockets: &'a Sockets,
     /// Both ends of the pipe to the log party: held here, so that lines wait while it is started again.
     log: Option<(OwnedFd, OwnedFd)>,
 }
@@ -209,21 +252,38 @@ impl Starter<'_> {
                     vec![plan]
                 }
             },
+            Kind::Keys => {
+                let files = certificate_files(&self.options.home)?;
+                let mut plan = Plan::new(Party::Keys);
+                plan.stdin = self.sockets.keys.try_clone()?.into();
+                plan.stdout = self.log()?;
+                plan.arguments = vec![files.len().to_string().into()];
+                plan.more = files;
+                vec![plan]
+            }
+            Kind::Passwords => {
+                let mut plan = Plan::new(Party::Passwords);
+                plan.stdin = self.sockets.passwords.try_clone()?.into();
+                plan.stdout = self.log()?;
+                vec![plan]
+            }
             Kind::Writer => {
                 let mut plan = Plan::new(Party::Writer);
+                plan.stdin = self.sockets.submit.try_clone()?.into();
                 plan.stdout = self.log()?;
                 vec![plan]
             }
             Kind::Delivery => delivery(
-                &self.options.home,
                 &|| self.log(),
                 &self.options.default_delivery,
+                self.sockets.queue.try_clone()?,
+                self.sockets.maildrops.try_clone()?,
             )?,
             Kind::Network => {
                 let mut plan = Plan::new(Party::Network);
                 plan.stdout = self.log()?;
-                plan.arguments = vec![self.listeners.len().to_string().into()];
-                for listener in self.listeners {
+                for Socket { service, listener } in self.ports {
+                    plan.arguments.push(service.into());
                     plan.more.push(listener.try_clone()?.into());
                 }
                 vec![plan]
@@ -283,8 +343,12 @@ impl Signals {
     }
 }
 
-async fn watch(options: &Options, listeners: &[TcpListener]) -> Result<(), StartError> {
-    let mut signals = Signals::new()?;
+async fn watch(
+    options: &Options,
+    mut signals: Signals,
+    ports: &[Socket],
+    sockets: &Sockets,
+) -> Result<(), StartError> {
     let log = match options.log_to_stdout {
         true => None,
         false => {
@@ -294,7 +358,8 @@ async fn watch(options: &Options, listeners: &[TcpListener]) -> Result<(), Start
     };
     let starter = Starter {
         options,
-        listeners,
+        ports,
+        sockets,
         log,
     };
     let begun = Instant::now();
@@ -303,10 +368,10 @@ async fn watch(options: &Options, listeners: &[TcpListener]) -> Result<(), Start
         groups.push((kind, starter.start(kind, PAUSE)?));
     }
     let mut addresses = Vec::new();
-    for listener in listeners {
+    for Socket { service, listener } in ports {
         let address = listener.local_addr()?;
-        crate::exit::print(&format!("qmail: listening on {address}\n"));
-        addresses.push(address.to_string());
+        crate::exit::print(&format!("qmail: listening on {address} for {service}\n"));
+        addresses.push(format!("{service} {address}"));
     }
     let status = format!("listening: {}", addresses.join(", "));
     let telling = tokio::spawn(tell_service_manager(status.clone()));
@@ -382,11 +447,11 @@ async fn start_again(
     starter.start(kind, (pause * 2).min(PAUSE_MAX))
 }
 
-/// The manager reads its tables again; the network party all there is, by starting again.
+/// The manager reads its tables again; those who may open no file are started again.
 fn hang_up(kind: Kind, group: &mut Group) {
     match kind {
         Kind::Delivery => signal_manager(group, SignalNumber::HUP),
-        Kind::Network => {
+        Kind::Network | Kind::Keys | Kind::Passwords => {
             group.told = true;
             group.signal(SignalNumber::TERM);
         }

@@ -5,6 +5,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
@@ -15,7 +16,7 @@ use rustix::thread::{set_thread_gid, set_thread_uid};
 
 use super::grants;
 use super::*;
-use crate::sandbox::{self, Enforced};
+use crate::sandbox::{self, Enforced, Grants};
 
 struct Scratch {
     directory: tempfile::TempDir,
@@ -58,17 +59,22 @@ impl Scratch {
         party: Party,
         attack: impl FnOnce() -> T + Send + 'static,
     ) -> Option<T> {
-        let grants = grants::of(party, &self.home).unwrap();
-        thread::spawn(move || {
-            let locked = sandbox::lock_down(&grants).unwrap();
-            // A kernel without these locks proves nothing.
-            let complete =
-                locked.files == Enforced::Fully && locked.system_calls == Enforced::Fully;
-            complete.then(attack)
-        })
-        .join()
-        .unwrap()
+        attack_with(grants::of(party, &self.home).unwrap(), attack)
     }
+}
+
+fn attack_with<T: Send + 'static>(
+    grants: Grants,
+    attack: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    thread::spawn(move || {
+        let locked = sandbox::lock_down(&grants).unwrap();
+        // A kernel without these locks proves nothing.
+        let complete = locked.files == Enforced::Fully && locked.system_calls == Enforced::Fully;
+        complete.then(attack)
+    })
+    .join()
+    .unwrap()
 }
 
 fn reads(path: &Path) -> bool {
@@ -90,15 +96,12 @@ fn no_party_reads_or_writes_what_is_anothers() {
     let scratch = Scratch::new();
     for party in locked_down() {
         let allowed: &[&str] = match party {
-            Party::Network => &[],
+            Party::Network | Party::Keys | Party::Remote => &[],
+            // Its account may not read the file; the lock is by directory.
+            Party::Passwords | Party::Lookup => &["users/passwords"],
             Party::Writer | Party::Cleaner => &["queue/mess/1/24", "queue/todo/24"],
-            Party::Manager => &[
-                "control/me",
-                "queue/mess/1/24",
-                "queue/todo/24",
-                "queue/info/1/24",
-            ],
-            Party::Remote => &["queue/mess/1/24"],
+            Party::Manager => &["control/me", "queue/todo/24", "queue/info/1/24"],
+            Party::Opener => &["queue/mess/1/24"],
             Party::Log => &["log/current"],
             Party::Launcher => continue,
         };
@@ -122,9 +125,13 @@ fn no_party_reads_or_writes_what_is_anothers() {
         assert_eq!(read, allowed, "{} reads", party.name());
 
         let allowed: &[&str] = match party {
-            Party::Network | Party::Remote => &[],
-            Party::Writer => &["queue/mess/1", "queue/todo", "run"],
-            Party::Cleaner => &["queue/mess/1", "queue/todo"],
+            Party::Network
+            | Party::Keys
+            | Party::Passwords
+            | Party::Opener
+            | Party::Lookup
+            | Party::Remote => &[],
+            Party::Writer | Party::Cleaner => &["queue/mess/1", "queue/todo"],
             Party::Manager => &["queue/info/1", "queue/bounce"],
             Party::Log => &["log"],
             Party::Launcher => continue,
@@ -151,11 +158,8 @@ fn no_party_reads_or_writes_what_is_anothers() {
             .filter_map(|(directory, written)| written.then_some(directory))
             .collect();
         assert_eq!(written, allowed, "{} writes", party.name());
-        assert!(
-            !scratch
-                .attack(party, || reads(Path::new("/etc/passwd")))
-                .unwrap()
-        );
+        let accounts = scratch.attack(party, || reads(Path::new("/etc/passwd")));
+        assert_eq!(accounts, Some(party == Party::Lookup), "{}", party.name());
     }
 }
 
@@ -234,6 +238,58 @@ fn no_party_opens_a_port_or_connects_where_it_must_not() {
     }
 }
 
+#[test]
+fn only_who_has_something_to_ask_connects_to_another_party() {
+    let scratch = Scratch::new();
+    let path = scratch.path("run/submit");
+    let _listener = UnixListener::bind(&path).unwrap();
+    for party in locked_down() {
+        let path = path.clone();
+        let attack = move || {
+            (
+                UnixStream::connect(&path).is_ok(),
+                UnixListener::bind("planted").is_ok(),
+            )
+        };
+        let Some((connected, bound)) = scratch.attack(party, attack) else {
+            return;
+        };
+        let asks = matches!(party, Party::Network | Party::Passwords | Party::Manager);
+        assert_eq!(connected, asks, "{} connects", party.name());
+        assert!(!bound, "{} makes a socket", party.name());
+    }
+}
+
+#[test]
+fn who_shows_a_maildrop_reaches_no_other() {
+    let scratch = Scratch::new();
+    for file in ["ann/Maildir/new/1", "bob/Maildir/new/1", "ann/.qmail"] {
+        let path = scratch.path(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, "secret").unwrap();
+    }
+    let grants = grants::of_maildrop(&scratch.path("ann/Maildir"));
+    let paths = [
+        "ann/Maildir/new/1",
+        "bob/Maildir/new/1",
+        "ann/.qmail",
+        "users/passwords",
+        "queue/mess/1/24",
+    ]
+    .map(|file| scratch.path(file));
+    let port = scratch.port.local_addr().unwrap();
+    let attack = move || {
+        (
+            paths.map(|path| reads(&path)),
+            Command::new("/bin/true").status().is_ok() || connects(port),
+        )
+    };
+    if let Some((read, escaped)) = attack_with(grants, attack) {
+        assert_eq!(read, [true, false, false, false, false]);
+        assert!(!escaped);
+    }
+}
+
 fn connects(port: SocketAddr) -> bool {
     TcpStream::connect(port).is_ok()
 }
@@ -257,7 +313,7 @@ fn a_party_that_is_locked_down_still_starts_threads_and_tells_the_time() {
 #[test]
 fn what_each_party_may_do_can_be_shown() {
     let home = Home::choose(Some("/var/qmail".into()), None);
-    let text = describe(&home);
+    let text = describe(&home).unwrap();
     for party in Party::ALL {
         assert!(text.contains(&format!("{} as ", party.name())), "{text}");
     }

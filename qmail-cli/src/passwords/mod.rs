@@ -8,6 +8,7 @@ mod record;
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
@@ -188,6 +189,7 @@ impl PasswordFile {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => create(&scratch, &new)?,
         }
+        keep_owner(&self.path, &scratch)?;
         fs::rename(&scratch, &self.path)?;
         directory.sync_all()?;
         Ok(found)
@@ -208,6 +210,18 @@ impl PasswordFile {
             cached.stamp = Some(stamp);
         }
         Ok(Arc::clone(&cached.hashes))
+    }
+}
+
+/// Whoever could read the old file can read the new one: root may change what another account goes by.
+fn keep_owner(old: &Path, new: &Path) -> io::Result<()> {
+    match fs::metadata(old) {
+        Ok(old) if rustix::process::geteuid().is_root() => {
+            std::os::unix::fs::chown(new, Some(old.uid()), Some(old.gid()))
+        }
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
     }
 }
 

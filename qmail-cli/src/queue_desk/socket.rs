@@ -6,7 +6,7 @@
 use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
-use std::os::unix::net::UnixStream as BlockingStream;
+use std::os::unix::net::{UnixListener as StdListener, UnixStream as BlockingStream};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,9 +25,6 @@ use super::source::Source;
 use crate::home::Home;
 use crate::socket_path::SocketPath;
 
-/// Name of the socket in the directory for sockets of a home.
-const NAME: &str = "queue";
-
 /// Largest part of an answer in octets. Larger texts come in several.
 const FRAME_OCTETS_MAX: usize = 1024 * 1024;
 
@@ -45,7 +42,8 @@ const PATIENCE: Duration = Duration::from_secs(300);
 
 /// The listening socket; dropping it removes it.
 pub(crate) struct Desk {
-    path: PathBuf,
+    /// Absent if the socket is for somebody else to remove.
+    path: Option<PathBuf>,
     task: JoinHandle<()>,
 }
 
@@ -60,7 +58,7 @@ impl Desk {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
             _ => {}
         }
-        let path = home.run().join(NAME);
+        let path = home.queue_socket();
         let short = SocketPath::new(&path)?;
         match UnixListener::bind(short.as_path()) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
@@ -75,11 +73,25 @@ impl Desk {
         Self::listen(UnixListener::bind(short.as_path())?, path, source)
     }
 
+    /// Answers on a socket that whoever started this process has made.
+    ///
+    /// # Errors
+    ///
+    /// It is none.
+    pub(crate) fn inherited(listener: StdListener, source: Arc<dyn Source>) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        let listener = UnixListener::from_std(listener)?;
+        Ok(Self {
+            path: None,
+            task: tokio::spawn(accept(listener, source)),
+        })
+    }
+
     fn listen(listener: UnixListener, path: PathBuf, source: Arc<dyn Source>) -> io::Result<Self> {
         // Who comes before this is asked for a name as well.
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
         Ok(Self {
-            path,
+            path: Some(path),
             task: tokio::spawn(accept(listener, source)),
         })
     }
@@ -88,7 +100,9 @@ impl Desk {
 impl Drop for Desk {
     fn drop(&mut self) {
         self.task.abort();
-        let _ = fs::remove_file(&self.path);
+        if let Some(path) = &self.path {
+            let _ = fs::remove_file(path);
+        }
     }
 }
 
@@ -174,7 +188,7 @@ pub(crate) fn ask(
     request: &Request,
     mut each: impl FnMut(u8, &[u8]) -> io::Result<()>,
 ) -> io::Result<Option<u8>> {
-    let connected = SocketPath::new(&home.run().join(NAME))
+    let connected = SocketPath::new(&home.queue_socket())
         .and_then(|path| BlockingStream::connect(path.as_path()));
     let mut stream = match connected {
         Ok(stream) => stream,

@@ -26,6 +26,8 @@ pub(crate) struct Grants {
     pub(crate) write: Vec<PathBuf>,
     /// Where it may connect to. It never opens a listening TCP port.
     pub(crate) connect: Connect,
+    /// Whether it may connect to sockets of this host: those of the parties that it asks.
+    pub(crate) asks: bool,
 }
 
 /// TCP ports that a party may connect to.
@@ -142,7 +144,8 @@ impl fmt::Display for Grants {
             }
             Connect::Everywhere => "everywhere".to_owned(),
         };
-        writeln!(f, "  {:<8} {connects}", "connects")?;
+        let sockets = if self.asks { ", to local sockets" } else { "" };
+        writeln!(f, "  {:<8} {connects}{sockets}", "connects")?;
         #[cfg(target_os = "linux")]
         {
             let names: Vec<_> = Calls::of(self).map(Calls::name).collect();

@@ -24,8 +24,10 @@ pub(crate) enum Calls {
     Write,
     /// Sockets of the internet, and to find out this host's addresses.
     Network,
-    /// Sockets of this host.
+    /// Sockets that it was given.
     Local,
+    /// Connecting to others.
+    Connect,
 }
 
 impl Calls {
@@ -38,6 +40,10 @@ impl Calls {
             (Self::Write, !grants.write.is_empty()),
             (Self::Network, grants.connect != Connect::Nowhere),
             (Self::Local, true),
+            (
+                Self::Connect,
+                grants.asks || grants.connect != Connect::Nowhere,
+            ),
         ]
         .into_iter()
         .filter_map(|(calls, granted)| granted.then_some(calls))
@@ -50,7 +56,8 @@ impl Calls {
             Self::Read => "read files",
             Self::Write => "write files",
             Self::Network => "internet sockets",
-            Self::Local => "local sockets",
+            Self::Local => "sockets it was given",
+            Self::Connect => "connecting",
         }
     }
 }
@@ -89,6 +96,7 @@ fn rules(grants: &Grants) -> Result<Rules, seccompiler::BackendError> {
             Calls::Write => WRITE,
             Calls::Network => NETWORK,
             Calls::Local => LOCAL,
+            Calls::Connect => &[libc::SYS_connect],
         };
         rules.extend(list.iter().map(|&call| (call, Vec::new())));
     }
@@ -98,7 +106,10 @@ fn rules(grants: &Grants) -> Result<Rules, seccompiler::BackendError> {
     // Signals go to this process only.
     let own = is(0, u64::from(std::process::id()))?;
     rules.insert(libc::SYS_tgkill, vec![SeccompRule::new(vec![own])?]);
-    let mut families = vec![SeccompRule::new(vec![is(0, libc::AF_UNIX as u64)?])?];
+    let mut families = Vec::new();
+    if grants.asks {
+        families.push(SeccompRule::new(vec![is(0, libc::AF_UNIX as u64)?])?);
+    }
     if grants.connect != Connect::Nowhere {
         for family in [libc::AF_INET, libc::AF_INET6] {
             families.push(SeccompRule::new(vec![is(0, family as u64)?])?);
@@ -107,7 +118,17 @@ fn rules(grants: &Grants) -> Result<Rules, seccompiler::BackendError> {
         let route = is(2, libc::NETLINK_ROUTE as u64)?;
         families.push(SeccompRule::new(vec![netlink, route])?);
     }
-    rules.insert(libc::SYS_socket, families);
+    // Of all that a descriptor can be told, that nobody waits for it.
+    #[allow(
+        clippy::unnecessary_cast,
+        reason = "its type is another one in each C library"
+    )]
+    let no_waiting = is(1, libc::FIONBIO as u64)?;
+    rules.insert(libc::SYS_ioctl, vec![SeccompRule::new(vec![no_waiting])?]);
+    // No rules at all would let every family through.
+    if !families.is_empty() {
+        rules.insert(libc::SYS_socket, families);
+    }
     Ok(rules)
 }
 
@@ -235,12 +256,9 @@ const NETWORK: &[i64] = &[libc::SYS_bind, libc::SYS_sendmmsg, libc::SYS_recvmmsg
 
 const LOCAL: &[i64] = &[
     libc::SYS_accept4,
-    libc::SYS_bind,
-    libc::SYS_connect,
     libc::SYS_getpeername,
     libc::SYS_getsockname,
     libc::SYS_getsockopt,
-    libc::SYS_listen,
     libc::SYS_recvfrom,
     libc::SYS_recvmsg,
     libc::SYS_sendmsg,

@@ -7,7 +7,7 @@ use qmail_queue::Queue;
 use crate::report::Reporter;
 
 /// Shared by all connections to the programs beside qmail-send.
-pub(super) struct Loss {
+pub(crate) struct Loss {
     reporter: Reporter,
     queue: OnceLock<Queue>,
 }
@@ -26,7 +26,7 @@ impl Loss {
     }
 
     /// A connection has ended. Deliveries that are told of after this are not taken for outcomes.
-    pub(super) fn tell(&self, connection: &str) {
+    pub(crate) fn tell(&self, connection: &str) {
         self.reporter.alert(&format_args!(
             "oh no! lost {connection} connection! dying..."
         ));

@@ -15,28 +15,26 @@ mod loss;
 mod spawn;
 
 use std::fs::File;
-use std::io::{self, Read as _};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::io;
+use std::ops::RangeInclusive;
+use std::os::fd::{AsFd as _, OwnedFd, RawFd};
 use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use qmail_core::Submit;
+use qmail_core::{Delivery, Submit};
 use qmail_queue::split::{SendMutex, Trigger};
 use qmail_queue::{
     Config, Engine, Parts, Queue, RealDisk, SplitSpool, Spool, SpoolError, SystemClock, Workers,
 };
 use rand::TryRng as _;
 use rand::rngs::SysRng;
-use rustix::event::PollFlags;
 use rustix::fs::Mode;
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::clean::{CleanedDisk, Cleaner};
-use self::loss::Loss;
-use self::spawn::Spawner;
-use crate::descriptor::wait_until;
+pub(crate) use self::loss::Loss;
+pub(crate) use self::spawn::Spawners;
 use crate::home::{Home, SendControls};
 use crate::queue_desk::{Desk, Running};
 use crate::report::{LogFormat, Reporter};
@@ -44,9 +42,6 @@ use crate::{inherited, log, queue_config};
 
 /// Threads that work on the queue's files: they wait for the disk more than they compute.
 const DISK_THREADS: usize = 8;
-
-/// How long a spawner may take to say how many deliveries it makes at once.
-const SPAWNER_WAIT: Duration = Duration::from_secs(60);
 
 /// Why qmail-send does not start. `Display` is the words of the log.
 #[derive(Debug, thiserror::Error)]
@@ -77,36 +72,62 @@ fn cause(error: &SpoolError) -> String {
         .map_or_else(String::new, |source| source.to_string())
 }
 
-/// Runs the queue of a home until it is told to stop. Bounces are handed to `bounces`. `lock_down` is called when all descriptors are
-/// there and before there is a thread.
+/// Those who deliver for the manager of a queue.
+pub(crate) trait Deliverers {
+    /// Most deliveries that they make at once: local, remote.
+    fn limits(&self) -> [usize; 2];
+
+    /// Local and remote deliveries by them; the loss of them is told. To be called within a runtime.
+    ///
+    /// # Errors
+    ///
+    /// The system has no room for it.
+    fn start(self, loss: &Arc<Loss>, reporter: &Reporter) -> io::Result<[Arc<dyn Delivery>; 2]>;
+}
+
+/// What the manager of a queue has to do with others.
+pub(crate) struct Surroundings<D> {
+    pub(crate) deliverers: D,
+    /// Requests to qmail-clean, and its answers.
+    pub(crate) clean: (OwnedFd, OwnedFd),
+    /// A listening socket for orders; without one it is made.
+    pub(crate) desk: Option<OwnedFd>,
+    /// Whether messages are for others to read: who takes bounces quotes them.
+    pub(crate) closed_texts: bool,
+}
+
+/// Runs the queue of a home until it is told to stop. Bounces are handed to `bounces`; `arrange` makes something of the descriptors
+/// `numbers`. `lock_down` is called when these are there and before there is a thread.
 ///
 /// # Errors
 ///
 /// There is no log, or no lock; what else is wrong is in the log, and `false` is returned.
-pub(crate) fn run(
+pub(crate) fn run<D: Deliverers>(
     home: &Home,
     bounces: Arc<dyn Submit>,
+    numbers: RangeInclusive<RawFd>,
+    arrange: impl FnOnce(Vec<OwnedFd>) -> Result<Surroundings<D>, CannotStart>,
     lock_down: impl FnOnce() -> io::Result<()>,
 ) -> io::Result<bool> {
     rustix::process::umask(Mode::RWXG | Mode::RWXO);
-    let descriptors = inherited::take(1..=6);
+    let descriptors = inherited::take(numbers);
     lock_down()?;
     let sink = File::from(io::stdin().as_fd().try_clone_to_owned()?);
     let (log, writer) = log::start(sink)?;
     let reporter = Reporter::new(log, LogFormat::Classic);
-    let started = start(home, descriptors, bounces, &reporter).and_then(|system| Ok(system.run()?));
+    let arrange = || arrange(descriptors.map_err(|_| CannotStart::Spawn)?);
+    let started = start(home, arrange, bounces, &reporter).and_then(|system| Ok(system.run()?));
     let result = started.map_err(|error| reporter.alert(&format_args!("cannot start: {error}")));
     writer.close();
     Ok(result.is_ok())
 }
 
 /// Everything that qmail-send holds, before it does anything.
-struct System<'a> {
+struct System<'a, D> {
     home: &'a Home,
     controls: SendControls,
     config: Config,
-    spawners: [(u8, OwnedFd, OwnedFd); 2],
-    clean: (OwnedFd, OwnedFd),
+    surroundings: Surroundings<D>,
     disk: RealDisk,
     bounces: Arc<dyn Submit>,
     reporter: &'a Reporter,
@@ -114,12 +135,12 @@ struct System<'a> {
 }
 
 /// Gets hold of everything, in the order in which it is told what is missing.
-fn start<'a>(
+fn start<'a, D: Deliverers>(
     home: &'a Home,
-    descriptors: io::Result<Vec<OwnedFd>>,
+    arrange: impl FnOnce() -> Result<Surroundings<D>, CannotStart>,
     bounces: Arc<dyn Submit>,
     reporter: &'a Reporter,
-) -> Result<System<'a>, CannotStart> {
+) -> Result<System<'a, D>, CannotStart> {
     if !may_enter(home.path()) {
         return Err(CannotStart::Home);
     }
@@ -137,29 +158,18 @@ fn start<'a>(
     })?;
     let disk = RealDisk::open(&queue).map_err(|_| CannotStart::Queue)?;
     SplitSpool::check(&queue, &disk)?;
-    let descriptors = descriptors.map_err(|_| CannotStart::Spawn)?;
-    let [
-        to_local,
-        from_local,
-        to_remote,
-        from_remote,
-        to_clean,
-        from_clean,
-    ] = <[OwnedFd; 6]>::try_from(descriptors).map_err(|_| CannotStart::Spawn)?;
-    let (local_limit, from_local) = spawn_limit(from_local)?;
-    let (remote_limit, from_remote) = spawn_limit(from_remote)?;
-    // The number of a delivery is one octet.
-    config.limits.local_max = config.limits.local_max.min(local_limit.into());
-    config.limits.remote_max = config.limits.remote_max.min(remote_limit.into());
+    let surroundings = arrange()?;
+    let [local_max, remote_max] = surroundings.deliverers.limits();
+    config.limits.local_max = config.limits.local_max.min(local_max);
+    config.limits.remote_max = config.limits.remote_max.min(remote_max);
+    if surroundings.closed_texts && std::mem::take(&mut config.log_hashes) {
+        reporter.warning(&"control/loghash: not logged, since this manager may not read messages");
+    }
     Ok(System {
         home,
         controls,
         config,
-        spawners: [
-            (local_limit, to_local, from_local),
-            (remote_limit, to_remote, from_remote),
-        ],
-        clean: (to_clean, from_clean),
+        surroundings,
         disk,
         bounces,
         reporter,
@@ -171,20 +181,7 @@ fn may_enter(directory: &Path) -> bool {
     directory.join(".").metadata().is_ok()
 }
 
-/// The first octet of a spawner: how many deliveries it makes at once.
-fn spawn_limit(reports: OwnedFd) -> Result<(u8, OwnedFd), CannotStart> {
-    let deadline = Instant::now() + SPAWNER_WAIT;
-    let mut reports = File::from(reports);
-    let mut limit = [0];
-    let read = wait_until(&reports, PollFlags::IN, Some(deadline)).and_then(|ready| match ready {
-        true => reports.read_exact(&mut limit),
-        false => Err(io::ErrorKind::TimedOut.into()),
-    });
-    read.map_err(|_| CannotStart::Spawn)?;
-    Ok((limit[0], reports.into()))
-}
-
-impl System<'_> {
+impl<D: Deliverers> System<'_, D> {
     fn run(self) -> io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -207,20 +204,26 @@ impl System<'_> {
             .inspect_err(|error| self.reporter.warning(&format_args!("no trigger: {error}")))
             .ok();
         let loss = Arc::new(Loss::new(self.reporter.clone()));
-        let cleaner = Cleaner::new(self.clean.0, self.clean.1, Arc::clone(&loss));
+        let Surroundings {
+            deliverers,
+            clean: (requests, answers),
+            desk,
+            closed_texts,
+        } = self.surroundings;
+        let cleaner = Cleaner::new(requests, answers, Arc::clone(&loss));
         let disk = CleanedDisk::new(self.disk, cleaner);
         let workers = Workers::threads(DISK_THREADS)?;
-        let spool: Arc<dyn Spool> = Arc::new(SplitSpool::over(Arc::new(disk), workers));
-        let [local, remote] = self.spawners.map(|(limit, requests, reports)| {
-            let (loss, reporter) = (Arc::clone(&loss), self.reporter.clone());
-            Spawner::start(limit, requests, reports, loss, reporter)
+        let spool: Arc<dyn Spool> = Arc::new(match closed_texts {
+            false => SplitSpool::over(Arc::new(disk), workers),
+            true => SplitSpool::over_closed_texts(Arc::new(disk), workers),
         });
+        let [local, remote] = deliverers.start(&loss, self.reporter)?;
         let mut parts = Parts::new(
             Arc::clone(&spool),
             Arc::new(SystemClock::new()?),
             self.controls.queue.tables.as_ref().clone(),
-            Arc::new(local?),
-            Arc::new(remote?),
+            local,
+            remote,
         );
         parts.log = Arc::new(self.reporter.clone());
         parts.bounces = Some(self.bounces);
@@ -230,8 +233,11 @@ impl System<'_> {
             spool,
             queue: queue.clone(),
         };
-        // Where qmail-send may not make a socket, orders are not taken: it never took any.
-        let _desk = Desk::open(self.home, Arc::new(source)).ok();
+        let _desk = match desk {
+            Some(socket) => Some(Desk::inherited(socket.into(), Arc::new(source))?),
+            // Where qmail-send may not make a socket, orders are not taken: it never took any.
+            None => Desk::open(self.home, Arc::new(source)).ok(),
+        };
         let mut watch = pin!(queue_config::watch(trigger, queue.clone()));
         let mut engine = pin!(engine.run());
         loop {

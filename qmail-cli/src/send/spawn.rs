@@ -1,25 +1,92 @@
 //! A delivery that another program makes: qmail-lspawn or qmail-rspawn, by the spawn protocol (qmail-lspawn(8)).
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use qmail_core::{Delivery, Job, Outcome};
 use qmail_queue::MessageId;
 use qmail_queue::helpers::spawn::{ReportReader, Reported, Request};
+use rustix::event::PollFlags;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::unix::pipe;
 use tokio::sync::{mpsc, oneshot};
 
-use super::loss::Loss;
+use super::{CannotStart, Deliverers, Loss, Surroundings};
+use crate::descriptor::wait_until;
 use crate::report::Reporter;
 
 /// Octets of reports that are read at once.
 const READ_OCTETS: usize = 4096;
 
+/// How long a spawner may take to say how many deliveries it makes at once.
+const SPAWNER_WAIT: Duration = Duration::from_secs(60);
+
+/// Both spawners, and how many deliveries each makes at once.
+pub(crate) struct Spawners([(u8, OwnedFd, OwnedFd); 2]);
+
+impl Spawners {
+    /// What the descriptors of qmail-send lead to, from 1 on.
+    ///
+    /// # Errors
+    ///
+    /// One is missing, or a spawner does not say anything.
+    pub(crate) fn arrange(descriptors: Vec<OwnedFd>) -> Result<Surroundings<Self>, CannotStart> {
+        let [
+            to_local,
+            from_local,
+            to_remote,
+            from_remote,
+            to_clean,
+            from_clean,
+        ] = <[OwnedFd; 6]>::try_from(descriptors).map_err(|_| CannotStart::Spawn)?;
+        let (local_limit, from_local) = limit(from_local)?;
+        let (remote_limit, from_remote) = limit(from_remote)?;
+        Ok(Surroundings {
+            deliverers: Self([
+                (local_limit, to_local, from_local),
+                (remote_limit, to_remote, from_remote),
+            ]),
+            clean: (to_clean, from_clean),
+            desk: None,
+            closed_texts: false,
+        })
+    }
+}
+
+impl Deliverers for Spawners {
+    fn limits(&self) -> [usize; 2] {
+        let [(local, ..), (remote, ..)] = self.0;
+        [local.into(), remote.into()]
+    }
+
+    fn start(self, loss: &Arc<Loss>, reporter: &Reporter) -> io::Result<[Arc<dyn Delivery>; 2]> {
+        let [local, remote] = self.0.map(|(limit, requests, reports)| {
+            let (loss, reporter) = (Arc::clone(loss), reporter.clone());
+            Spawner::start(limit, requests, reports, loss, reporter)
+        });
+        Ok([Arc::new(local?), Arc::new(remote?)])
+    }
+}
+
+/// The first octet of a spawner: how many deliveries it makes at once.
+fn limit(reports: OwnedFd) -> Result<(u8, OwnedFd), CannotStart> {
+    let deadline = Instant::now() + SPAWNER_WAIT;
+    let mut reports = File::from(reports);
+    let mut limit = [0];
+    let read = wait_until(&reports, PollFlags::IN, Some(deadline)).and_then(|ready| match ready {
+        true => reports.read_exact(&mut limit),
+        false => Err(io::ErrorKind::TimedOut.into()),
+    });
+    read.map_err(|_| CannotStart::Spawn)?;
+    Ok((limit[0], reports.into()))
+}
+
 /// One spawner, from the side of the queue. A delivery whose spawner is gone has no outcome.
-pub(super) struct Spawner {
+struct Spawner {
     shared: Arc<Shared>,
     requests: mpsc::Sender<Request>,
 }
@@ -38,7 +105,7 @@ struct Deliveries {
 
 impl Spawner {
     /// A spawner that makes up to `limit` deliveries at once. To be called within a runtime, whose tasks move the octets.
-    pub(super) fn start(
+    fn start(
         limit: u8,
         requests: OwnedFd,
         reports: OwnedFd,

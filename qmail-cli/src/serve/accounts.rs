@@ -6,14 +6,15 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use qmail_core::route::Tables;
 use qmail_core::sasl::Verifier;
 use qmail_core::{Account, Address, Credentials, LoginError, PasswordChecker};
 use qmail_deliver::{User, UserDirectory};
+use qmail_queue::Workers;
 use tokio::sync::Semaphore;
 
 use crate::checkpassword::Checker;
 use crate::passwords::PasswordFile;
-use crate::serve::Settings;
 
 /// Default Maildir in the home of a user.
 pub(crate) const MAILDIR: &str = "Maildir";
@@ -22,14 +23,22 @@ pub(crate) const MAILDIR: &str = "Maildir";
 ///
 /// A login name is a local part, or an address whose domain is local; its case does not matter, as for mail.
 pub(crate) struct Accounts {
-    users: Arc<dyn UserDirectory>,
-    settings: Arc<Settings>,
+    /// Whose mail is where; absent in a process that tells no more than who has logged in.
+    users: Option<Arc<dyn UserDirectory>>,
+    /// Which domains are local.
+    tables: Box<dyn Fn() -> Arc<Tables> + Send + Sync>,
     passwords: Passwords,
     /// What the verifiers of names that do not exist are made of.
     decoys: [u8; 32],
-    /// Each check takes a processor for a while, and memory: no more at once than there are processors.
+    /// Each check takes a processor for a while, and memory: no more at once than there are processors, and [`CHECKS_MAX`].
     checks: Semaphore,
+    /// Threads for checks against the file. A check takes some megabytes, which the allocator keeps for the thread that wanted
+    /// them: on any of the runtime's threads for blocking work, all of these would come to hold as much.
+    checkers: Workers,
 }
+
+/// Most checks at once.
+const CHECKS_MAX: usize = 8;
 
 /// Where passwords are checked.
 pub(crate) enum Passwords {
@@ -43,20 +52,30 @@ pub(crate) enum Passwords {
 
 impl Accounts {
     /// `decoys` is a random key.
+    ///
+    /// # Errors
+    ///
+    /// The system has no room for a thread.
     pub(crate) fn new(
-        users: Arc<dyn UserDirectory>,
-        settings: Arc<Settings>,
+        users: Option<Arc<dyn UserDirectory>>,
+        tables: impl Fn() -> Arc<Tables> + Send + Sync + 'static,
         passwords: Passwords,
         decoys: [u8; 32],
-    ) -> Self {
+    ) -> io::Result<Self> {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        Self {
+        let checks = processors.min(CHECKS_MAX);
+        let checkers = match passwords {
+            Passwords::File(_) => Workers::threads(checks)?,
+            Passwords::Any | Passwords::Program(_) => Workers::inline(),
+        };
+        Ok(Self {
             users,
-            settings,
+            tables: Box::new(tables),
             passwords,
             decoys,
-            checks: Semaphore::new(processors),
-        }
+            checks: Semaphore::new(checks),
+            checkers,
+        })
     }
 }
 
@@ -79,10 +98,10 @@ impl PasswordChecker for Accounts {
         if let Some(file) = file {
             let _permit = self.checks.acquire().await.map_err(unavailable)?;
             let (file, name, secret) = (Arc::clone(file), name.clone(), secret.clone());
-            let right = tokio::task::spawn_blocking(move || file.verify(&name, secret.reveal()))
-                .await
-                .map_err(unavailable)?
-                .map_err(|error| unreadable(&error))?;
+            let checked = self
+                .checkers
+                .run(move || file.verify(&name, secret.reveal()));
+            let right = checked.await.map_err(|error| unreadable(&error))?;
             if !right {
                 return Err(LoginError::Refused);
             }
@@ -126,9 +145,7 @@ impl Accounts {
         let name = name.to_ascii_lowercase();
         let address = Address::new(name).ok()?;
         match address.split() {
-            (local, Some(domain)) => self
-                .settings
-                .tables()
+            (local, Some(domain)) => (self.tables)()
                 .locals
                 .contains(domain)
                 .then(|| Bytes::copy_from_slice(local)),
@@ -138,20 +155,23 @@ impl Accounts {
 
     /// Whose mail a local part is.
     async fn account(&self, name: Bytes) -> Result<Account, LoginError> {
-        let user = self.user(&name).await?.ok_or(LoginError::Refused)?;
+        let Some(users) = &self.users else {
+            return Ok(Account::new(name));
+        };
+        let user = find(&**users, &name).await?.ok_or(LoginError::Refused)?;
         let mut account = Account::new(name);
         account.home = Some(maildir(&user));
         Ok(account)
     }
+}
 
-    async fn user(&self, name: &[u8]) -> Result<Option<User>, LoginError> {
-        let mut address = name.to_vec();
-        address.extend_from_slice(b"@localhost");
-        let Ok(address) = Address::new(address) else {
-            return Ok(None);
-        };
-        self.users.find(&address).await.map_err(unavailable)
-    }
+async fn find(users: &dyn UserDirectory, name: &[u8]) -> Result<Option<User>, LoginError> {
+    let mut address = name.to_vec();
+    address.extend_from_slice(b"@localhost");
+    let Ok(address) = Address::new(address) else {
+        return Ok(None);
+    };
+    users.find(&address).await.map_err(unavailable)
 }
 
 /// Where the mail of a user is.

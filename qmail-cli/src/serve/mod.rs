@@ -31,11 +31,13 @@ use crate::home::{Home, SpoolKind};
 use crate::service_manager::Socket;
 
 pub(crate) use crate::report::LogFormat;
+pub(crate) use accounts::{Accounts, MAILDIR, Passwords};
 pub(crate) use listen::{BACKLOG, listener};
 pub(crate) use mailer::remote_delivery;
 pub(crate) use networks::Networks;
-pub(crate) use settings::{Settings, smtp_config};
-pub(crate) use start::{StartError, run, run_network};
+pub(crate) use pop3::MailLogin;
+pub(crate) use settings::smtp_config;
+pub(crate) use start::{Elsewhere, ElsewhereLogins, StartError, run, run_network};
 pub(crate) use submission::Socket as SubmissionSocket;
 
 /// What `qmail serve` is asked for, checked.

@@ -6,15 +6,14 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use async_trait::async_trait;
-use qmail_core::Account;
 use qmail_core::sasl::Mechanism;
+use qmail_core::{Account, PasswordChecker};
 use qmail_pop3::{
     Config, Greeting, MaildirCache, MaildirMaildrop, MaildirOptions, Maildrop, MaildropError,
     Maildrops, Served, Session, serve_tls,
 };
 use tokio::net::TcpStream;
 
-use super::accounts::Accounts;
 use super::nonce;
 use crate::report::Reporter;
 use crate::tls::{ServerTls, Stream};
@@ -40,6 +39,9 @@ impl Door {
     }
 }
 
+/// The login of one session where mail is read by another process: it opens the maildrop of whoever it lets in.
+pub(crate) trait MailLogin: PasswordChecker + Maildrops {}
+
 /// What all sessions of one configuration share.
 pub(crate) struct Rules {
     pub(crate) config: Config,
@@ -52,7 +54,7 @@ pub(crate) struct Rules {
 }
 
 impl Rules {
-    fn config(&self, accounts: &Accounts, peer: SocketAddr) -> Config {
+    fn config(&self, accounts: &dyn PasswordChecker, peer: SocketAddr) -> Config {
         let mut config = self.config.clone();
         config.tls = self.tls.is_some();
         // Nobody listens between a host and itself.
@@ -67,14 +69,15 @@ impl Rules {
 /// Serves one client to the end.
 pub(super) async fn serve(
     rules: &Rules,
-    accounts: &Accounts,
+    accounts: &dyn PasswordChecker,
+    elsewhere: Option<&dyn MailLogin>,
     door: Door,
     stream: TcpStream,
     peer: SocketAddr,
     reporter: &Reporter,
 ) {
     // What goes wrong before the greeting is the client's affair.
-    let Ok(served) = converse(rules, accounts, door, stream, peer).await else {
+    let Ok(served) = converse(rules, accounts, elsewhere, door, stream, peer).await else {
         return;
     };
     // A client that went away is no trouble of ours; a maildrop that cannot be read is.
@@ -96,11 +99,16 @@ pub(super) async fn serve(
 
 async fn converse(
     rules: &Rules,
-    accounts: &Accounts,
+    accounts: &dyn PasswordChecker,
+    elsewhere: Option<&dyn MailLogin>,
     door: Door,
     stream: TcpStream,
     peer: SocketAddr,
 ) -> io::Result<Served> {
+    let accounts: &dyn PasswordChecker = match elsewhere {
+        Some(login) => login,
+        None => accounts,
+    };
     let config = Arc::new(rules.config(accounts, peer));
     // Passwords are hashed, so there is no APOP to offer.
     let session = Session::new(config, Greeting::Plain, Instant::now()).with_nonce(&nonce()?);
@@ -111,7 +119,10 @@ async fn converse(
         Door::Pop3s => (session.with_tls(), stream.encrypted(tls()?).await?),
     };
     let handshake = async |stream: Stream<TcpStream>| stream.encrypted(tls()?).await;
-    let maildirs = &rules.maildirs;
+    let maildirs: &dyn Maildrops = match elsewhere {
+        Some(login) => login,
+        None => &rules.maildirs,
+    };
     Ok(serve_tls(session, stream, Instant::now, accounts, maildirs, handshake).await)
 }
 

@@ -7,19 +7,21 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use qmail_core::PasswordChecker;
 use qmail_deliver::{AssignedUsers, Maildirs, UserError};
 use qmail_queue::split::{self, SendMutex};
 use qmail_queue::{JournalSpool, SplitSpool, SpoolError};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-use super::system::System;
-use super::{LogFormat, Options};
+use super::system::{Logins, System};
+use super::{LogFormat, MailLogin, Options};
 use crate::home::{
     ControlError, Controls, CreateError, FirstUser, Home, SpoolKind, create_controls, create_users,
 };
 use crate::passwords::{self, PasswordFile};
 use crate::report::Reporter;
-use crate::{exit, log};
+use crate::tls::ServerTls;
+use crate::{exit, inherited, log};
 
 /// Descriptors that are kept for the log, the queue, deliveries and lookups.
 const DESCRIPTORS_RESERVED: usize = 100;
@@ -83,6 +85,10 @@ pub(crate) enum StartError {
         there: &'static str,
         wanted: &'static str,
     },
+    #[error(
+        "control/checkpassword is not for `qmail start`, whose parties run no programs with passwords: keep these in users/passwords (qmail passwd)"
+    )]
+    Checkpassword,
     #[error("cannot open the queue: {0}; has it been tampered with?")]
     Spool(#[from] SpoolError),
     #[error("cannot say `{value}` to other hosts: {source}; mend control/helohost or control/me")]
@@ -143,7 +149,9 @@ pub(crate) fn run(options: &Options) -> Result<(), StartError> {
     let reporter = Reporter::new(log, options.log_format);
     reporter.notice("queue", &kind.name());
     let result = runtime.block_on(async {
-        let system = System::start(options, controls, passwords, reporter, room).await?;
+        inherited::forget_ignored_signals()?;
+        let system =
+            System::start(options, controls, Logins::Here(passwords), reporter, room).await?;
         if let Some(user) = &first_user {
             announce.how_to(user, &domain, &system);
         }
@@ -155,6 +163,23 @@ pub(crate) fn run(options: &Options) -> Result<(), StartError> {
     result
 }
 
+/// What a process that only talks to clients leaves to others.
+pub(crate) struct Elsewhere {
+    /// TLS without the key of the certificate.
+    pub(crate) tls: Option<ServerTls>,
+    /// Logins without the passwords.
+    pub(crate) logins: ElsewhereLogins,
+}
+
+/// Logins that another process checks.
+#[derive(Clone)]
+pub(crate) struct ElsewhereLogins {
+    /// Who may send.
+    pub(crate) passwords: Arc<dyn PasswordChecker>,
+    /// For each POP3 session, whose mail it may read.
+    pub(crate) mail: Arc<dyn Fn() -> Box<dyn MailLogin> + Send + Sync>,
+}
+
 /// Takes mail by SMTP and hands it to another process, until a signal ends it. `lock_down` is called when all files that this needs
 /// have been read.
 ///
@@ -163,11 +188,15 @@ pub(crate) fn run(options: &Options) -> Result<(), StartError> {
 /// As [`run`].
 pub(crate) fn run_network(
     options: &Options,
+    elsewhere: Elsewhere,
     lock_down: impl FnOnce() -> Result<(), String>,
 ) -> Result<(), StartError> {
     let room = raise_descriptor_limit();
-    let controls = Controls::read(&options.home)?;
-    let passwords = Arc::new(PasswordFile::new(options.home.passwords()));
+    let controls = Controls::read_without_key(&options.home, elsewhere.tls)?;
+    if controls.checkpassword.is_some() {
+        return Err(StartError::Checkpassword);
+    }
+    let logins = Logins::Elsewhere(elsewhere.logins);
     lock_down().map_err(io::Error::other)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -175,7 +204,7 @@ pub(crate) fn run_network(
     let (log, writer) = log::start(io::stdout())?;
     let reporter = Reporter::new(log, options.log_format);
     let result = runtime.block_on(async {
-        let system = System::start(options, controls, passwords, reporter, room).await?;
+        let system = System::start(options, controls, logins, reporter, room).await?;
         system.run().await
     });
     runtime.shutdown_timeout(RUNTIME_GRACE);

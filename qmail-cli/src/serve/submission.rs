@@ -50,11 +50,13 @@ const ADDRESS: u8 = 11;
 const REFUSED: u8 = 31;
 const REFUSED_FOR_NOW: u8 = 71;
 const CREATE: u8 = 63;
+const FORMAT: u8 = 91;
 
 /// The socket; its name goes when this is dropped.
 pub(crate) struct Socket {
     listener: UnixListener,
-    path: PathBuf,
+    /// Absent if it is for somebody else to remove.
+    path: Option<PathBuf>,
 }
 
 impl Socket {
@@ -74,8 +76,19 @@ impl Socket {
             Ok(listener)
         });
         match bound {
-            Ok(listener) => Ok(Self { listener, path }),
+            Ok(listener) => Ok(Self {
+                listener,
+                path: Some(path),
+            }),
             Err(error) => Err((path, error)),
+        }
+    }
+
+    /// One that whoever started this process has made.
+    pub(crate) fn inherited(listener: UnixListener) -> Self {
+        Self {
+            listener,
+            path: None,
         }
     }
 
@@ -105,7 +118,9 @@ impl Socket {
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
+        if let Some(path) = &self.path {
+            let _ = fs::remove_file(path);
+        }
     }
 }
 
@@ -185,6 +200,12 @@ async fn take(
                         return Err(REFUSED_FOR_NOW);
                     }
                     draft.write(text).await.map_err(|error| exit_code(&error))?;
+                }
+                Piece::Quote(quote) => {
+                    let quoted = draft.quote(quote.message, quote.octets_max).await;
+                    if !quoted.map_err(|error| exit_code(&error))? {
+                        return Err(FORMAT);
+                    }
                 }
                 Piece::Envelope(envelope) => {
                     let receipt = draft.commit(envelope).await;

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use qmail_core::{Origin, Submit};
+use qmail_core::{Origin, PasswordChecker, Submit};
 use qmail_deliver::{AssignedUsers, FirstOf, FixedUsers, Resolver, User, UserDirectory};
 use qmail_smtp::qmtp::Protocol;
 use rand::TryRng as _;
@@ -22,7 +22,10 @@ use super::mailer::Mailer;
 use super::settings::{Seed, Settings};
 use super::smtp::Door;
 use super::start::check_users;
-use super::{Options, StartError, listen, packages, pop3, smtp, submission};
+use super::{
+    ElsewhereLogins, MailLogin, Options, StartError, listen, packages, pop3, smtp, submission,
+};
+use crate::checkpassword::Checker;
 use crate::home::{Controls, Home};
 use crate::passwords::PasswordFile;
 use crate::report::Reporter;
@@ -63,6 +66,44 @@ pub(super) struct System {
     signals: Signals,
 }
 
+/// Where logins are checked.
+pub(super) enum Logins {
+    /// In this process, by this file or what the options and control files say.
+    Here(Arc<PasswordFile>),
+    /// By another process.
+    Elsewhere(ElsewhereLogins),
+}
+
+impl Logins {
+    fn checker(
+        self,
+        any_password: bool,
+        program: Option<Checker>,
+        users: &Arc<dyn UserDirectory>,
+        settings: &Arc<Settings>,
+    ) -> io::Result<Arc<dyn PasswordChecker>> {
+        let file = match self {
+            Self::Elsewhere(logins) => return Ok(logins.passwords),
+            Self::Here(file) => file,
+        };
+        let mut decoys = [0; 32];
+        SysRng
+            .try_fill_bytes(&mut decoys)
+            .map_err(io::Error::other)?;
+        let settings = Arc::clone(settings);
+        Ok(Arc::new(Accounts::new(
+            Some(Arc::clone(users)),
+            move || settings.tables(),
+            match (any_password, program) {
+                (true, _) => Passwords::Any,
+                (false, Some(program)) => Passwords::Program(program),
+                (false, None) => Passwords::File(file),
+            },
+            decoys,
+        )?))
+    }
+}
+
 /// The listeners of one protocol, each with what it is for, and who is connected.
 struct Service<K> {
     addresses: Vec<(K, SocketAddr)>,
@@ -88,7 +129,7 @@ impl System {
     pub(super) async fn start(
         options: &Options,
         controls: Controls,
-        passwords: Arc<PasswordFile>,
+        logins: Logins,
         reporter: Reporter,
         room: usize,
     ) -> Result<Self, StartError> {
@@ -162,20 +203,12 @@ impl System {
             submit: mailer.submit(),
             reporter: reporter.clone(),
         }));
-        let mut decoys = [0; 32];
-        SysRng
-            .try_fill_bytes(&mut decoys)
-            .map_err(io::Error::other)?;
-        let accounts = Arc::new(Accounts::new(
-            Arc::clone(&users),
-            Arc::clone(&settings),
-            match (options.any_password, controls.checkpassword) {
-                (true, _) => Passwords::Any,
-                (false, Some(program)) => Passwords::Program(program),
-                (false, None) => Passwords::File(passwords),
-            },
-            decoys,
-        ));
+        let checkpassword = controls.checkpassword;
+        let elsewhere = match &logins {
+            Logins::Elsewhere(logins) => Some(Arc::clone(&logins.mail)),
+            Logins::Here(_) => None,
+        };
+        let checker = logins.checker(options.any_password, checkpassword, &users, &settings)?;
 
         let shared = Shared {
             settings: Arc::clone(&settings),
@@ -185,8 +218,8 @@ impl System {
         // All mail that comes in shares one limit.
         let packages_gate = Arc::clone(&smtp_gate);
         let smtp = Service::start(smtp_listeners, smtp_gate, &shared, smtp::full_words, {
-            let (shared, accounts) = (shared.clone(), Arc::clone(&accounts));
-            move |door, stream, peer, pass| shared.smtp_session(&accounts, door, stream, peer, pass)
+            let (shared, checker) = (shared.clone(), Arc::clone(&checker));
+            move |door, stream, peer, pass| shared.smtp_session(&checker, door, stream, peer, pass)
         })?;
         let packages = Service::start(
             packages_listeners,
@@ -202,7 +235,10 @@ impl System {
         )?;
         let pop3 = Service::start(pop3_listeners, pop3_gate, &shared, POP3_FULL, {
             let shared = shared.clone();
-            move |door, stream, peer, pass| shared.pop3_session(&accounts, door, stream, peer, pass)
+            move |door, stream, peer, pass| {
+                let elsewhere = elsewhere.as_ref().map(|mail| mail());
+                shared.pop3_session(&checker, elsewhere, door, stream, peer, pass);
+            }
         })?;
         // Who keeps the queue has the socket.
         let local = (!options.queue_elsewhere)
@@ -391,16 +427,16 @@ struct Shared {
 impl Shared {
     fn smtp_session(
         &self,
-        accounts: &Arc<Accounts>,
+        checker: &Arc<dyn PasswordChecker>,
         door: Door,
         stream: TcpStream,
         peer: SocketAddr,
         pass: Pass,
     ) {
         let rules = self.settings.rules();
-        let accounts = Arc::clone(accounts);
+        let checker = Arc::clone(checker);
         let stop = self.stop.clone();
-        tokio::spawn(smtp::serve(rules, accounts, door, stream, peer, pass, stop));
+        tokio::spawn(smtp::serve(rules, checker, door, stream, peer, pass, stop));
     }
 
     fn packages_session(
@@ -416,17 +452,19 @@ impl Shared {
 
     fn pop3_session(
         &self,
-        accounts: &Arc<Accounts>,
+        checker: &Arc<dyn PasswordChecker>,
+        elsewhere: Option<Box<dyn MailLogin>>,
         door: pop3::Door,
         stream: TcpStream,
         peer: SocketAddr,
         pass: Pass,
     ) {
         let rules = self.settings.pop3();
-        let accounts = Arc::clone(accounts);
+        let checker = Arc::clone(checker);
         let reporter = self.reporter.clone();
         tokio::spawn(async move {
-            pop3::serve(&rules, &accounts, door, stream, peer, &reporter).await;
+            let elsewhere = elsewhere.as_deref();
+            pop3::serve(&rules, &*checker, elsewhere, door, stream, peer, &reporter).await;
             drop(pass);
         });
     }

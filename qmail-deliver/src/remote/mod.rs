@@ -21,7 +21,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use qmail_core::route::SmtpRoutes;
 use qmail_core::sasl;
 use qmail_core::sasl::client::Login;
@@ -37,12 +36,13 @@ use mx::Target;
 use opening::{Opening, OpeningError};
 use pool::Pool;
 use routes::NextHop;
+pub use routes::next_hop_key;
 use tls::{Security, TlsClient};
 
 pub use config::RemoteConfig;
 pub use connect::{Connect, Stream, TcpConnect};
 pub use texts::{RecipientReport, RemoteReport};
-pub use tls::TlsPolicy;
+pub use tls::{TlsPolicy, tls_client_config};
 
 /// Delivers to other hosts by SMTP, and by LMTP where a route says so.
 ///
@@ -124,6 +124,16 @@ impl RemoteDelivery {
     /// Replaces the routes: control/smtproutes was read again. Messages that are under way go where they were going.
     pub fn set_routes(&self, routes: SmtpRoutes) {
         *lock(&self.shared.routes) = Arc::new(routes);
+    }
+
+    /// Reads whom the system trusts, which otherwise happens when a certificate is to be verified for the first time: for a process that
+    /// may open no file later.
+    ///
+    /// # Errors
+    ///
+    /// The system trusts nobody. Then no certificate can be verified, and nothing else is amiss.
+    pub fn read_trusted(&self) -> std::io::Result<()> {
+        self.shared.tls.verified().map(|_| ())
     }
 
     /// Sends a message to a host, whatever the domains of its recipients, by route or MX as usual: the task of qmail-remote(8).
@@ -266,9 +276,8 @@ impl RemoteDelivery {
 #[async_trait]
 impl Delivery for RemoteDelivery {
     fn destination(&self, recipient: &Address) -> Destination {
-        let hop = NextHop::of(recipient, &lock(&self.shared.routes));
         Destination {
-            key: hop.map_or_else(Bytes::new, |hop| hop.key()),
+            key: next_hop_key(recipient, &lock(&self.shared.routes)),
             recipients_max: self.shared.config.recipients_max.max(1),
         }
     }

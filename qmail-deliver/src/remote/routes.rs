@@ -61,6 +61,12 @@ impl NextHop {
     }
 }
 
+/// The key of the [`qmail_core::Destination`] of a recipient under these routes, as [`RemoteDelivery`](crate::RemoteDelivery) says it:
+/// for a queue whose remote deliveries are made by another process.
+pub fn next_hop_key(recipient: &Address, routes: &SmtpRoutes) -> Bytes {
+    NextHop::of(recipient, routes).map_or_else(Bytes::new, |hop| hop.key())
+}
+
 /// Escaped, for logs.
 impl fmt::Display for NextHop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -192,8 +192,9 @@ async fn tell_sender(world: &World, id: MessageId, notes: Arc<dyn Content>) -> R
     notice.message_octets = message.octets();
     notice.is_cut = limit.is_some_and(|limit| message.octets() > limit);
     notice.word = &word;
-    let excerpt = limit.filter(|_| notice.is_cut).map(Excerpt::new);
+    let excerpt = limit.filter(|_| notice.is_cut);
     let texts = Texts {
+        id,
         notes: &*notes,
         message: &*message,
         excerpt,
@@ -208,10 +209,11 @@ async fn tell_sender(world: &World, id: MessageId, notes: Arc<dyn Content>) -> R
 
 /// What a bounce quotes.
 struct Texts<'a> {
+    id: MessageId,
     notes: &'a dyn Content,
     message: &'a dyn Content,
-    /// If only the beginning of the message is quoted.
-    excerpt: Option<Excerpt>,
+    /// If only the beginning of the message is quoted: how much at most.
+    excerpt: Option<u64>,
 }
 
 /// Queues a bounce. Neither the notes nor the message are ever held whole.
@@ -223,18 +225,26 @@ async fn submit(
 ) -> Result<Receipt, BounceError> {
     let mut draft = world.bounces.begin(Origin::Bounce).await?;
     for piece in notice.pieces() {
-        match (piece, &texts.excerpt) {
-            (Piece::Text(text), _) => draft.write(Bytes::from(text)).await?,
-            (Piece::Notes, _) => copy(texts.notes, &mut *draft).await?,
-            (Piece::Statuses, _) => copy_statuses(texts.notes, &mut *draft).await?,
-            (Piece::Message, None) => copy(texts.message, &mut *draft).await?,
-            (Piece::Message, Some(excerpt)) => {
-                copy_beginning(texts.message, excerpt.clone(), &mut *draft).await?;
-            }
+        match piece {
+            Piece::Text(text) => draft.write(Bytes::from(text)).await?,
+            Piece::Notes => copy(texts.notes, &mut *draft).await?,
+            Piece::Statuses => copy_statuses(texts.notes, &mut *draft).await?,
+            Piece::Message => quote(&texts, &mut *draft).await?,
         }
     }
     let envelope = Envelope::new(from, vec![notice.to.clone()]);
     Ok(draft.commit(envelope).await?)
+}
+
+/// The message, or its beginning. Who takes the bounce may have it at hand.
+async fn quote(texts: &Texts<'_>, draft: &mut dyn Draft) -> Result<(), BounceError> {
+    if draft.quote(texts.id.0, texts.excerpt).await? {
+        return Ok(());
+    }
+    match texts.excerpt {
+        None => copy(texts.message, draft).await,
+        Some(octets_max) => copy_beginning(texts.message, Excerpt::new(octets_max), draft).await,
+    }
 }
 
 /// A word that stands in no message: nobody outside knows the seed.

@@ -250,15 +250,13 @@ async fn resubmit(
     recipients: Vec<Address>,
 ) -> Result<Option<MessageId>, Refusal> {
     let sender: ReversePath = spool.sender(id).await?;
-    let mut body = spool
-        .content(id)
-        .await?
-        .open()
-        .await
-        .map_err(Refusal::Text)?;
+    let text = spool.content(id).await?;
     let mut draft = submit.begin(Origin::Uid(uid)).await?;
-    while let Some(chunk) = body.next().await.map_err(Refusal::Text)? {
-        draft.write(chunk).await?;
+    if !draft.quote(id.0, None).await? {
+        let mut body = text.open().await.map_err(Refusal::Text)?;
+        while let Some(chunk) = body.next().await.map_err(Refusal::Text)? {
+            draft.write(chunk).await?;
+        }
     }
     let receipt = draft.commit(Envelope::new(sender, recipients)).await?;
     // A queue program says only that it took the message.

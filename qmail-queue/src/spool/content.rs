@@ -36,6 +36,29 @@ pub(super) fn open(
     opened().map_err(|source| SpoolError::Read { path, source })
 }
 
+/// A text that this process may not read. Blocks.
+pub(super) fn closed(disk: &dyn Disk, path: PathBuf) -> Result<Arc<dyn Content>, SpoolError> {
+    match disk.stat(&path) {
+        Ok(stat) => Ok(Arc::new(ClosedContent(stat.octets))),
+        Err(source) => Err(SpoolError::Read { path, source }),
+    }
+}
+
+/// So many octets that another process has.
+struct ClosedContent(u64);
+
+#[async_trait]
+impl Content for ClosedContent {
+    async fn open(&self) -> io::Result<Box<dyn Body>> {
+        let words = "the text of a message is not for the manager of the queue";
+        Err(io::Error::new(io::ErrorKind::PermissionDenied, words))
+    }
+
+    fn octets(&self) -> u64 {
+        self.0
+    }
+}
+
 /// Reads a whole file of at most `octets_max`. Blocks.
 pub(super) fn read_whole(
     disk: &dyn Disk,

@@ -1,5 +1,11 @@
 //! What senders are told.
 
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use qmail_core::{Draft, Envelope, Origin, Receipt, Submit, SubmitError};
+
 use super::world::{World, deferred, failed};
 
 #[test]
@@ -274,4 +280,56 @@ fn the_last_attempt_of_several_recipients_makes_one_bounce() {
     assert_eq!(jobs.len(), 5);
     let text = &jobs.last().unwrap().text;
     assert!(text.contains("<a@here>:") && text.contains("<b@far>:"));
+}
+
+/// A place that has the messages of the queue at hand, and tells what it was asked to quote.
+#[derive(Default)]
+struct Quoting(Arc<Mutex<Vec<String>>>);
+
+struct QuotingDraft(String, Arc<Mutex<Vec<String>>>);
+
+#[async_trait]
+impl Submit for Quoting {
+    async fn begin(&self, _: Origin) -> Result<Box<dyn Draft>, SubmitError> {
+        Ok(Box::new(QuotingDraft(String::new(), Arc::clone(&self.0))))
+    }
+}
+
+#[async_trait]
+impl Draft for QuotingDraft {
+    async fn write(&mut self, chunk: Bytes) -> Result<(), SubmitError> {
+        self.0.push_str(&String::from_utf8_lossy(&chunk));
+        Ok(())
+    }
+
+    async fn quote(&mut self, message: u64, octets_max: Option<u64>) -> Result<bool, SubmitError> {
+        self.0.push_str(&format!("[{message} {octets_max:?}]\n"));
+        Ok(true)
+    }
+
+    async fn commit(self: Box<Self>, _: Envelope) -> Result<Receipt, SubmitError> {
+        self.1.lock().unwrap().push(self.0);
+        Ok(Receipt::new(0, 0, 1))
+    }
+}
+
+#[test]
+fn who_takes_bounces_may_quote_the_message_itself() {
+    for (limit, quoted) in [(None, "[1 None]\n"), (Some(20), "[1 Some(20)]\n")] {
+        let bounces = Quoting::default();
+        let taken = Arc::clone(&bounces.0);
+        let mut world = World::bouncing_to(Arc::new(bounces), |config| {
+            config.bounce_message_octets_max = limit;
+        });
+        world.script.answer("b@far", &[failed()]);
+        world.submit("s@far", &["b@far"]);
+        world.drain();
+        let taken = taken.lock().unwrap();
+        assert_eq!(taken.len(), 1);
+        assert!(
+            taken[0].contains(quoted) && !taken[0].contains("\nbody"),
+            "{}",
+            taken[0]
+        );
+    }
 }

@@ -162,6 +162,8 @@ pub(super) struct World {
     pub(super) spool: FaultySpool,
     pub(super) script: Arc<Script>,
     delivery: Arc<dyn Delivery>,
+    /// Where bounces go, if not into the queue.
+    bounces: Option<Arc<dyn Submit>>,
     pub(super) lines: Arc<Mutex<Vec<String>>>,
     pub(super) config: Config,
     pub(super) tables: Tables,
@@ -184,7 +186,12 @@ impl World {
     }
 
     pub(super) fn with(change: impl FnOnce(&mut Config)) -> Self {
-        Self::make(change, None)
+        Self::make(change, None, None)
+    }
+
+    /// With a place of its own for bounces.
+    pub(super) fn bouncing_to(bounces: Arc<dyn Submit>, change: impl FnOnce(&mut Config)) -> Self {
+        Self::make(change, None, Some(bounces))
     }
 
     /// With a delivery instead of the script.
@@ -192,10 +199,14 @@ impl World {
         change: impl FnOnce(&mut Config),
         delivery: impl Delivery + 'static,
     ) -> Self {
-        Self::make(change, Some(Arc::new(delivery)))
+        Self::make(change, Some(Arc::new(delivery)), None)
     }
 
-    fn make(change: impl FnOnce(&mut Config), delivery: Option<Arc<dyn Delivery>>) -> Self {
+    fn make(
+        change: impl FnOnce(&mut Config),
+        delivery: Option<Arc<dyn Delivery>>,
+        bounces: Option<Arc<dyn Submit>>,
+    ) -> Self {
         let mut config = Config::new("here").unwrap();
         config.pid = 99;
         config.uid = 7;
@@ -212,10 +223,18 @@ impl World {
                 clock: clock.clone(),
             })
         });
-        let (engine, queue) = engine(&clock, &spool, &delivery, &lines, &config, &tables());
+        let (engine, queue) = engine(
+            &clock,
+            &spool,
+            (&delivery, &bounces),
+            &lines,
+            &config,
+            &tables(),
+        );
         Self {
             clock,
             delivery,
+            bounces,
             spool,
             script,
             lines,
@@ -289,7 +308,7 @@ impl World {
         let (engine, queue) = engine(
             &self.clock,
             &self.spool,
-            &self.delivery,
+            (&self.delivery, &self.bounces),
             &self.lines,
             &self.config,
             &self.tables,
@@ -330,7 +349,7 @@ impl World {
 fn engine(
     clock: &ManualClock,
     spool: &FaultySpool,
-    delivery: &Arc<dyn Delivery>,
+    (delivery, bounces): (&Arc<dyn Delivery>, &Option<Arc<dyn Submit>>),
     lines: &Arc<Mutex<Vec<String>>>,
     config: &Config,
     tables: &Tables,
@@ -343,6 +362,7 @@ fn engine(
         Arc::clone(delivery),
         Arc::clone(delivery),
     );
+    parts.bounces = bounces.clone();
     parts.log = Arc::new(move |event: &LogEvent<'_>| lines.lock().unwrap().push(event.to_string()));
     Engine::new(parts, config.clone())
 }

@@ -85,6 +85,8 @@ struct Inner {
     /// A sync of `bounce` has failed: a name that seems to be gone may come back.
     bounce_in_doubt: AtomicBool,
     holds: Holds,
+    /// Texts are another process's: of them no more than their size is looked at.
+    texts_closed: bool,
 }
 
 impl Inner {
@@ -160,6 +162,16 @@ impl SplitSpool {
 
     /// A queue on a disk of the caller's, whose directories ([`Directory::all`]) exist.
     pub fn over(disk: Arc<dyn Disk>, workers: Workers) -> Self {
+        Self::made(disk, workers, false)
+    }
+
+    /// The same for a queue manager that may not read the texts of messages: [`Spool::content`] tells their size, and cannot be
+    /// opened. Who delivers opens them by himself, and who takes bounces quotes them ([`Draft::quote`](qmail_core::Draft::quote)).
+    pub fn over_closed_texts(disk: Arc<dyn Disk>, workers: Workers) -> Self {
+        Self::made(disk, workers, true)
+    }
+
+    fn made(disk: Arc<dyn Disk>, workers: Workers, texts_closed: bool) -> Self {
         Self {
             inner: Arc::new(Inner {
                 committer: Committer::new(Arc::clone(&disk), &workers),
@@ -169,6 +181,7 @@ impl SplitSpool {
                 births: AtomicU64::new(1),
                 bounce_in_doubt: AtomicBool::new(false),
                 holds: Holds::default(),
+                texts_closed,
             }),
         }
     }
@@ -421,6 +434,9 @@ impl Spool for SplitSpool {
     async fn content(&self, id: MessageId) -> Result<Arc<dyn Content>, SpoolError> {
         self.run(move |inner| {
             let path = Directory::mess(id).file(id);
+            if inner.texts_closed {
+                return content::closed(&*inner.disk, path);
+            }
             content::open(&*inner.disk, &inner.workers, path)
         })
         .await

@@ -591,3 +591,19 @@ fn a_pull_wakes_and_none_is_lost() {
     let error = Trigger::open(root).unwrap_err();
     assert!(error.to_string().ends_with("is no FIFO: remove it"));
 }
+
+#[test]
+fn closed_texts_tell_their_size_and_no_more() {
+    let queue = Queue::new();
+    block_on(async {
+        let committed = queue.accept("Subject: x\n", &["a@b"]).await;
+        let disk = Arc::new(RealDisk::open(queue.root.path()).unwrap());
+        let manager = SplitSpool::over_closed_texts(disk, Workers::inline());
+        let octets = queue.spool.content(committed.id).await.unwrap().octets();
+        let text = manager.content(committed.id).await.unwrap();
+        assert_eq!(text.octets(), octets);
+        let refused = text.open().await.err().unwrap();
+        assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied);
+        assert!(manager.content(MessageId(u64::MAX)).await.is_err());
+    });
+}
