@@ -139,8 +139,8 @@ fn measure(new: fn() -> Fresh, step: Step, writers: usize, count: u64) -> Durati
 }
 
 fn spools(criterion: &mut Criterion) {
-    let spools: [(&str, fn() -> Fresh); 3] =
-        [("split", split), ("journal", journal), ("memory", memory)];
+    type Make = fn() -> Fresh;
+    let spools: [(&str, Make); 3] = [("split", split), ("journal", journal), ("memory", memory)];
     for (name, new) in spools {
         let mut group = criterion.benchmark_group(format!("spool/{name}"));
         group.throughput(Throughput::Elements(1));

@@ -122,6 +122,7 @@ pub(crate) const APPLETS: &[Applet] = &[
     applets::partitioned::APPLET,
     applets::start::CHILD,
     applets::tcp_env::APPLET,
+    applets::tcpclient::APPLET,
     applets::tcprules::TCPRULES,
     applets::tcprules::TCPRULESCHECK,
     applets::tcpserver::TCPSERVER,

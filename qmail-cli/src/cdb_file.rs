@@ -2,11 +2,11 @@
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use bytes::Bytes;
-use qmail_core::cdb::{Cdb, CdbError, Writer};
+use qmail_core::cdb::{Cdb, CdbError, OnDisk, ReadAt, ReadError, Writer};
 
 /// Largest cdb in octets that is read: its format ends there, too.
 const FILE_OCTETS_MAX: u64 = 4 << 30;
@@ -50,4 +50,20 @@ pub(crate) fn read(path: &Path) -> io::Result<Option<Cdb<Bytes>>> {
     Cdb::new(Bytes::from(file))
         .map(Some)
         .map_err(|error: CdbError| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
+/// Opens a cdb to look up a few keys where it lies.
+pub(crate) fn open(path: &Path) -> Result<OnDisk<OpenFile>, ReadError> {
+    let file = File::open(path)?;
+    let octets = file.metadata()?.len();
+    Ok(OnDisk::new(OpenFile(file), octets)?)
+}
+
+/// A file that is read at positions.
+pub(crate) struct OpenFile(File);
+
+impl ReadAt for OpenFile {
+    fn read_exact_at(&self, octets: &mut [u8], at: u64) -> io::Result<()> {
+        self.0.read_exact_at(octets, at)
+    }
 }

@@ -8,7 +8,7 @@ use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStringExt as _;
 use std::process::{Command, ExitCode, ExitStatus, Stdio};
 
-use qmail_core::QueueFailure;
+use qmail_core::{Escaped, QueueFailure};
 use qmail_deliver::is_temporary;
 
 use crate::exit;
@@ -71,6 +71,8 @@ pub(crate) fn rewound() -> io::Result<File> {
 /// Why a message was not sent on.
 #[derive(Debug)]
 pub(crate) enum ForwardError {
+    /// A recipient is empty, or has a line feed in it: no mail system would make sense of it.
+    BadAddress(Vec<u8>),
     Read(io::Error),
     Queue(QueueFailure),
 }
@@ -79,6 +81,11 @@ impl ForwardError {
     /// Tells why, and gives the exit code.
     pub(crate) fn fatal(&self, program: &str) -> ExitCode {
         match self {
+            Self::BadAddress(address) => exit::fatal(
+                program,
+                &format_args!("`{}` is no address", Escaped(address)),
+                exit::PERMANENT,
+            ),
             Self::Read(error) => exit::fatal(
                 program,
                 &format_args!("unable to read message: {error}"),
@@ -101,8 +108,13 @@ impl ForwardError {
 pub(crate) fn forward<'a>(
     head: &[u8],
     sender: &[u8],
-    recipients: impl IntoIterator<Item = &'a [u8]>,
+    recipients: impl IntoIterator<Item = &'a [u8], IntoIter: Clone>,
 ) -> Result<u32, ForwardError> {
+    let recipients = recipients.into_iter();
+    let bad = |address: &&[u8]| address.is_empty() || address.contains(&b'\n');
+    if let Some(address) = recipients.clone().find(bad) {
+        return Err(ForwardError::BadAddress(address.to_vec()));
+    }
     let home = Home::choose(None, None);
     let mut queue = QueueProgram::start_in(home.path()).map_err(ForwardError::Queue)?;
     queue.write(head);

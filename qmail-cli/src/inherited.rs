@@ -8,6 +8,7 @@ use std::ops::RangeInclusive;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
 
 use filedescriptor::FileDescriptor;
+use tokio::signal::unix::SignalKind;
 
 /// A copy of an open descriptor of this process, closed when a program is run. The original stays open.
 ///
@@ -84,6 +85,29 @@ fn close(unwanted: impl Fn(RawFd) -> bool) {
         let _ = nix::unistd::close(number);
     }
 }
+
+/// Has the programs that are run from now on start with every signal at its default, whatever this process was started to
+/// ignore. For this process nothing changes but that it can wait for its children, which it could not while it ignored their
+/// ends; other signals that it ignored do nothing now. Within a runtime only.
+///
+/// # Errors
+///
+/// The runtime can take no signals.
+pub(crate) fn forget_ignored_signals() -> io::Result<()> {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    for number in ENDING_SIGNALS {
+        if ignored.unwrap_or_default() & 1 << (number - 1) != 0 {
+            // Whoever runs a program takes handlers away, and would leave it an ignored signal ignored.
+            let _ = tokio::signal::unix::signal(SignalKind::from_raw(number))?;
+        }
+    }
+    Ok(())
+}
+
+/// HUP, INT, QUIT, USR1, USR2, ALRM, TERM and CHLD. PIPE is reset for every program anyway.
+const ENDING_SIGNALS: [i32; 8] = [1, 2, 3, 10, 12, 14, 15, 17];
 
 /// Up to this number the descriptors have names.
 const STANDARD_MAX: RawFd = 2;

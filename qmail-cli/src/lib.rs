@@ -49,6 +49,7 @@ mod sandbox;
 mod send;
 mod serial_message;
 mod serial_peer;
+mod serial_smtp;
 mod serve;
 mod service_manager;
 mod socket_path;

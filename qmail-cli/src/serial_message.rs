@@ -7,6 +7,9 @@ use std::path::Path;
 /// Longest of the two lines in octets.
 const LINE_OCTETS_MAX: u64 = 4096;
 
+/// The variable that tells a client of maildirserial(1) how many rounds in a row have come to nothing before it.
+pub(crate) const FRUITLESS: &str = "MAILDIRSERIAL_FRUITLESS";
+
 /// As much of a reply as becomes a part of the result.
 pub(crate) const REPLY_OCTETS_MAX: usize = 2000;
 

@@ -2,9 +2,12 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
 use crate::inherited;
 
@@ -64,5 +67,87 @@ fn wait(file: &File, ready: PollFlags, timeout: Duration) -> io::Result<()> {
     match poll(&mut [PollFd::new(file, ready)], Some(&timeout))? {
         0 => Err(io::ErrorKind::TimedOut.into()),
         _ => Ok(()),
+    }
+}
+
+/// Both halves, in clear or in TLS.
+pub(crate) enum Wire {
+    Clear(Halves),
+    Encrypted(Box<StreamOwned<ClientConnection, Halves>>),
+    /// A handshake failed.
+    Broken,
+}
+
+/// Both halves as one.
+pub(crate) struct Halves {
+    reader: PeerReader,
+    writer: PeerWriter,
+}
+
+impl Wire {
+    pub(crate) fn new(timeouts: Timeouts) -> io::Result<Self> {
+        let (reader, writer) = connection(timeouts)?;
+        Ok(Self::Clear(Halves { reader, writer }))
+    }
+
+    /// Makes a handshake. If it fails the connection is of no use any more.
+    pub(crate) fn encrypt(
+        &mut self,
+        config: Arc<ClientConfig>,
+        server: ServerName<'static>,
+    ) -> io::Result<()> {
+        let Self::Clear(mut halves) = std::mem::replace(self, Self::Broken) else {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        };
+        let mut client = ClientConnection::new(config, server).map_err(io::Error::other)?;
+        while client.is_handshaking() {
+            client.complete_io(&mut halves)?;
+        }
+        *self = Self::Encrypted(Box::new(StreamOwned::new(client, halves)));
+        Ok(())
+    }
+}
+
+impl Read for Halves {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.reader.read(buffer)
+    }
+}
+
+impl Write for Halves {
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        self.writer.write(octets)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.writer.flush()
+    }
+}
+
+impl Read for Wire {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Clear(halves) => halves.read(buffer),
+            Self::Encrypted(stream) => stream.read(buffer),
+            Self::Broken => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+}
+
+impl Write for Wire {
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Clear(halves) => halves.write(octets),
+            Self::Encrypted(stream) => stream.write(octets),
+            Self::Broken => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Clear(halves) => halves.flush(),
+            Self::Encrypted(stream) => stream.flush(),
+            Self::Broken => Err(io::ErrorKind::NotConnected.into()),
+        }
     }
 }

@@ -19,7 +19,7 @@ use tokio::process::Command;
 use crate::home::Home;
 use crate::input::Input;
 use crate::privilege::{Account, AccountError};
-use crate::{exit, stdio};
+use crate::{exit, inherited, stdio};
 
 /// Octets of requests that are read at a time.
 const READ_OCTETS: usize = 4096;
@@ -77,6 +77,7 @@ fn owner_of_messages(home: &Home) -> Result<u32, AccountError> {
 ///
 /// A report cannot be written.
 async fn serve(spawner: &impl Spawner, owner: u32) -> io::Result<()> {
+    inherited::forget_ignored_signals()?;
     report(&[DELIVERIES_MAX])?;
     let mut input = Input::new(io::stdin(), READ_OCTETS)?;
     let mut reader = RequestReader::default();

@@ -27,6 +27,16 @@ pub(crate) struct TcpPeer {
     pub(crate) remote_info: Option<Bytes>,
 }
 
+/// What is wanted of the name of the other end.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum RemoteName {
+    Unasked,
+    /// Whatever its address leads to.
+    AsTold,
+    /// One that leads back to its address.
+    Confirmed,
+}
+
 impl TcpPeer {
     /// Nothing is found out yet. IPv4 addresses that came in by an IPv6 socket are IPv4 addresses.
     pub(crate) fn new(local: SocketAddr, remote: SocketAddr) -> Self {
@@ -39,6 +49,20 @@ impl TcpPeer {
             remote_host: None,
             remote_info: None,
         }
+    }
+
+    /// Looks up the name of this end, unless it is known, and of the other, if that is wanted. A name that cannot be found out is none.
+    pub(crate) async fn look_up_names(&mut self, resolver: &dyn Resolver, remote: RemoteName) {
+        if self.local_host.is_none() {
+            let name = name_of(resolver, self.local.ip()).await;
+            self.local_host = name.ok().flatten();
+        }
+        let name = match remote {
+            RemoteName::Unasked => return,
+            RemoteName::AsTold => name_of(resolver, self.remote.ip()).await,
+            RemoteName::Confirmed => confirmed_name_of(resolver, self.remote.ip()).await,
+        };
+        self.remote_host = name.ok().flatten();
     }
 
     /// Asks the peer's ident server; no answer within `wait` is none. At most `octets_max` octets are kept.
@@ -68,6 +92,26 @@ impl TcpPeer {
             set(program, name.as_bytes(), value.as_deref());
         }
     }
+}
+
+/// The port of this number, or of the service of this name.
+pub(crate) fn port_number(port: &OsStr) -> Result<u16, String> {
+    let text = port.to_string_lossy();
+    let number = text.parse().ok().or_else(|| service(&text));
+    number.ok_or_else(|| format!("unable to figure out port number for {text}"))
+}
+
+/// The TCP port of a service, from services(5).
+fn service(name: &str) -> Option<u16> {
+    let services = std::fs::read_to_string("/etc/services").ok()?;
+    services.lines().find_map(|line| {
+        let line = line.split('#').next()?;
+        let mut words = line.split_whitespace();
+        let official = words.next()?;
+        let port = words.next()?.strip_suffix("/tcp")?;
+        let named = official == name || words.any(|alias| alias == name);
+        named.then(|| port.parse().ok()).flatten()
+    })
 }
 
 /// Sets or unsets a variable. A value ends at a NUL, which no environment can hold.

@@ -4,6 +4,8 @@ use std::fmt;
 
 use bytes::Bytes;
 
+use crate::decimal::push_decimal;
+
 /// The first number of an [`EnhancedStatus`] (RFC 3463 section 2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum StatusClass {
@@ -13,6 +15,16 @@ pub enum StatusClass {
     Temporary,
     /// 5: will not work later either.
     Permanent,
+}
+
+impl StatusClass {
+    fn digit(self) -> u8 {
+        match self {
+            Self::Success => b'2',
+            Self::Temporary => b'4',
+            Self::Permanent => b'5',
+        }
+    }
 }
 
 /// An enhanced status code, `class.subject.detail` (RFC 3463).
@@ -70,6 +82,14 @@ impl EnhancedStatus {
             detail,
         })
     }
+
+    /// Appends it as it is shown.
+    fn write(self, sink: &mut Vec<u8>) {
+        sink.extend_from_slice(&[self.class.digit(), b'.']);
+        push_decimal(sink, self.subject.into());
+        sink.push(b'.');
+        push_decimal(sink, self.detail.into());
+    }
 }
 
 fn small_number(digits: &[u8]) -> Option<u16> {
@@ -85,12 +105,13 @@ fn small_number(digits: &[u8]) -> Option<u16> {
 
 impl fmt::Display for EnhancedStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let class = match self.class {
-            StatusClass::Success => 2,
-            StatusClass::Temporary => 4,
-            StatusClass::Permanent => 5,
-        };
-        write!(f, "{class}.{}.{}", self.subject, self.detail)
+        write!(
+            f,
+            "{}.{}.{}",
+            char::from(self.class.digit()),
+            self.subject,
+            self.detail
+        )
     }
 }
 
@@ -159,19 +180,19 @@ impl Reply {
     /// Appends the reply with its CR LFs.
     pub fn write(&self, style: ReplyStyle, sink: &mut Vec<u8>) {
         let mut lines = self.text.split(|&octet| octet == b'\n').peekable();
-        let shown_last = (style == ReplyStyle::Classic && self.code >= 400)
-            .then_some(self.status)
-            .flatten();
-        let shown_first = (style == ReplyStyle::Enhanced)
-            .then_some(self.status)
-            .flatten();
+        let (shown_first, shown_last) = match (style, self.status) {
+            (ReplyStyle::Enhanced, status) => (status, None),
+            (ReplyStyle::Classic, Some(status)) if self.code >= 400 => (None, Some(status)),
+            (ReplyStyle::Classic, _) => (None, None),
+        };
         while let Some(line) = lines.next() {
             let more = lines.peek().is_some();
             let start = sink.len();
-            sink.extend_from_slice(self.code.to_string().as_bytes());
+            push_decimal(sink, self.code.into());
             sink.push(if more { b'-' } else { b' ' });
             if let Some(status) = shown_first {
-                sink.extend_from_slice(format!("{status} ").as_bytes());
+                status.write(sink);
+                sink.push(b' ');
             }
             let tail = match shown_last {
                 Some(status) if !more => format!(" (#{status})"),

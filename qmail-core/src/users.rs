@@ -101,6 +101,7 @@ impl Assignments {
     pub fn open(file: Bytes) -> Result<Self, UsersError> {
         let cdb = Cdb::new(file)?;
         let wildcards = cdb.get(b"")?.ok_or(UsersError::NoWildcards)?;
+        // The classic qmail-newu leaves capitals as they are.
         let wildcards = Bytes::from(wildcards.to_ascii_lowercase());
         Ok(Self { cdb, wildcards })
     }
@@ -207,9 +208,10 @@ pub fn write_cdb<W: Write + Seek>(assign: &[u8], sink: W) -> Result<W, WriteErro
         key.extend(name[1..].iter().map(u8::to_ascii_lowercase));
         if name[0] != b'+' {
             key.push(0);
-        } else if let Some(&last) = name[1..].last()
+        } else if let Some(&last) = key[1..].last()
             && !std::mem::replace(&mut seen[usize::from(last)], true)
         {
+            // In lower case as the keys are: a capital would never be met.
             wildcards.push(last);
         }
         let record: Vec<u8> = record
@@ -316,7 +318,7 @@ mod tests {
                 &b"alias\x00600\x00600\0/var/qmail/alias\0-\0"[..]
             )
         );
-        assert_eq!(records[7], (&b""[..], &b"-X"[..]));
+        assert_eq!(records[7], (&b""[..], &b"-x"[..]));
     }
 
     #[test]

@@ -26,13 +26,13 @@ mod users;
 pub use capture::Capture;
 pub use errno::is_temporary;
 pub use local::{
-    FileContent, INSTRUCTIONS_OCTETS_MAX, LocalAgent, LocalDelivery, Parcel, ParcelContent, Plan,
-    Programs, Rehearsal, Step, has_mailbox,
+    DOT_LOCK_AGE_MAX, FileContent, INSTRUCTIONS_OCTETS_MAX, LocalAgent, LocalDelivery, Parcel,
+    ParcelContent, Plan, Programs, Rehearsal, Step, Strictness, has_mailbox, try_lock_mbox,
 };
 pub use maildir::{MaildirError, Maildirs};
 pub use remote::{
     Connect, RecipientReport, RemoteConfig, RemoteDelivery, RemoteReport, Stream, TcpConnect,
-    TlsPolicy, next_hop_key,
+    TlsPolicy, next_hop_key, tls_client_config,
 };
 pub use resolver::{
     ANSWERS_MAX, FixedResolver, HickoryResolver, LookupError, MailExchanger, Resolver,

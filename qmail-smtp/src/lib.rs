@@ -38,7 +38,9 @@
 mod body_type;
 pub mod client;
 pub mod dnsbl;
+mod dsn;
 pub mod ident;
+mod lines;
 pub mod proxy;
 pub mod qmtp;
 pub mod server;

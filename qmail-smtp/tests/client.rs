@@ -7,7 +7,8 @@ use insta::assert_snapshot;
 use qmail_core::{Address, Machine, ReversePath};
 use qmail_smtp::BodyType;
 use qmail_smtp::client::{
-    Cause, Config, Event, PartialLine, Session, StartError, Transaction, UnsendableError,
+    Cause, Config, Event, Notify, PartialLine, RcptParameters, Return, Session, StartError,
+    Transaction, UnsendableError,
 };
 
 fn one() -> [(Transaction, Vec<u8>); 1] {
@@ -643,5 +644,66 @@ fn a_huge_limit_is_none() {
         };
         assert!(extensions.size);
         assert_eq!(extensions.message_octets_max, expected, "{size}");
+    }
+}
+
+#[test]
+fn wishes_about_notifications_go_to_who_knows_them() {
+    let wishing = || {
+        let [(mut transaction, body)] = one();
+        let mut parameters = RcptParameters::default();
+        parameters.notify = Some(Notify {
+            failure: true,
+            delay: true,
+            ..Notify::default()
+        });
+        parameters.original = Some("rfc822;c+x@d.example".into());
+        transaction.ret = Some(Return::Headers);
+        transaction.envelope_id = Some("a=1".into());
+        transaction.parameters = vec![parameters];
+        [(transaction, body)]
+    };
+    let sent = |ehlo: &str| {
+        let replies = [
+            "220 hi\r\n",
+            ehlo,
+            "250 x\r\n",
+            "250 x\r\n",
+            "354 go\r\n",
+            "250 ok\r\n",
+            "221 bye\r\n",
+        ];
+        let transcript = converse(config(), wishing(), &replies);
+        let commands = transcript
+            .lines()
+            .filter(|line| line.starts_with("C: MAIL") || line.starts_with("C: RCPT"));
+        commands.map(|line| format!("{line}\n")).collect::<String>()
+    };
+    assert_snapshot!(sent("250-mx\r\n250 DSN\r\n"), @r"
+    C: MAIL FROM:<a@b.example> RET=HDRS ENVID=a+3D1
+    C: RCPT TO:<c@d.example> NOTIFY=FAILURE,DELAY ORCPT=rfc822;c+2Bx@d.example
+    ");
+    assert_snapshot!(sent("250 mx\r\n"), @r"
+    C: MAIL FROM:<a@b.example>
+    C: RCPT TO:<c@d.example>
+    ");
+
+    let refused = |change: fn(&mut Transaction)| {
+        let [(mut transaction, _)] = wishing();
+        change(&mut transaction);
+        let mut sending = Sending::new(config(), Owner::new([]));
+        sending.owner.stay = true;
+        sending.say("220 hi\r\n");
+        sending.say("250-x\r\n250 DSN\r\n");
+        sending.session.start(transaction)
+    };
+    for change in [
+        (|it| it.envelope_id = Some("".into())) as fn(&mut Transaction),
+        |it| it.envelope_id = Some("a\r\nRSET".into()),
+        |it| it.envelope_id = Some("+".repeat(34).into()),
+        |it| it.parameters[0].original = Some("c@d.example".into()),
+        |it| it.parameters[0].original = Some("rfc822;\n".into()),
+    ] {
+        assert_eq!(refused(change), Err(StartError::Parameters));
     }
 }

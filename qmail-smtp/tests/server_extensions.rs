@@ -565,15 +565,20 @@ fn any_cut_gives_the_same() {
          BDAT 4\r\na\r\nbBDAT 1\r\n\rBDAT 0 LAST\r\nQUIT\r\n"
     );
     let started = "EHLO c\r\nSTARTTLS\r\n";
-    for input in [logins, scram, &chunks, started] {
+    let lmtp = "LHLO c\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nRCPT TO:<e@f>\r\nDATA\r\n..x\r\n.\r\nEHLO c\r\nQUIT\r\n";
+    for input in [logins, scram, &chunks, started, lmtp] {
+        let mut config = with_logins_in_clear();
+        if input == lmtp {
+            config.dialect = Dialect::Lmtp;
+        }
         let input = input.as_bytes();
-        let whole = outcome(&with_logins_in_clear(), [input].into_iter());
+        let whole = outcome(&config, [input].into_iter());
         for cut in 0..input.len() {
             let (head, tail) = input.split_at(cut);
-            let cut_once = outcome(&with_logins_in_clear(), [head, tail].into_iter());
+            let cut_once = outcome(&config, [head, tail].into_iter());
             assert_eq!(cut_once, whole, "cut at {cut}");
         }
-        let octets = outcome(&with_logins_in_clear(), input.chunks(1));
+        let octets = outcome(&config, input.chunks(1));
         assert_eq!(octets, whole, "octet by octet");
     }
 }

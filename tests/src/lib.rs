@@ -9,6 +9,7 @@ pub mod local;
 pub mod manager;
 pub mod receiver;
 pub mod recipes;
+pub mod scripted;
 pub mod server;
 pub mod submission;
 pub mod tls;

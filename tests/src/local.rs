@@ -17,12 +17,32 @@ pub struct Mailbox {
 /// It leaves message and envelope in the home of the mail system.
 const QUEUE: &str = "#!/bin/sh\ncat >\"$QMAIL_HOME/mess\"; cat <&1 >\"$QMAIL_HOME/env\"\n";
 
-const LINKS: [&str; 5] = [
+const LINKS: [&str; 25] = [
+    "bouncesaying",
+    "condredirect",
+    "dot-forward",
+    "except",
+    "fastforward",
+    "forward",
+    "maildir2mbox",
+    "maildirmake",
+    "maildirserial",
+    "newaliases",
+    "newinclude",
+    "preline",
+    "printforward",
+    "printmaillist",
+    "qmail-getpw",
     "qmail-local",
     "qmail-newu",
-    "newaliases",
-    "fastforward",
-    "maildirmake",
+    "qmail-pw2u",
+    "qmail-queue",
+    "qreceipt",
+    "serialqmtp",
+    "serialsmtp",
+    "setforward",
+    "setlock",
+    "setmaillist",
 ];
 
 impl Mailbox {
@@ -46,6 +66,17 @@ impl Mailbox {
         set_mode(&mailbox.qmail().join("queue-program"), 0o755);
         set_mode(mailbox.qmail(), 0o755);
         set_mode(&mailbox.home(), 0o755);
+        mailbox
+    }
+
+    /// A home with these instructions.
+    ///
+    /// # Panics
+    ///
+    /// There is no room for it.
+    pub fn with(binary: &Path, instructions: impl AsRef<[u8]>) -> Self {
+        let mailbox = Self::new(binary);
+        mailbox.write(".qmail", instructions);
         mailbox
     }
 
@@ -97,13 +128,75 @@ impl Mailbox {
     ///
     /// The message cannot be written.
     pub fn local(&self, extension: &str, message: impl AsRef<[u8]>) -> Command {
-        let mut file = tempfile::tempfile_in(self.qmail()).expect("a file");
-        std::io::Write::write_all(&mut file, message.as_ref()).expect("room");
-        std::io::Seek::rewind(&mut file).expect("a file");
         let mut command = self.command("qmail-local");
         self.address(&mut command, extension);
-        command.stdin(file);
+        command.stdin(self.file(message));
         command
+    }
+
+    /// Runs a program in the home of the user, with these variables and this text on descriptor 0, as a file.
+    ///
+    /// # Panics
+    ///
+    /// It cannot be run.
+    pub fn feed(
+        &self,
+        program: &str,
+        arguments: &[&str],
+        variables: &[(&str, &str)],
+        text: impl AsRef<[u8]>,
+    ) -> Delivered {
+        let mut command = self.command(program);
+        command
+            .args(arguments)
+            .envs(variables.iter().copied())
+            .current_dir(self.home())
+            .stdin(self.file(text));
+        self.run(command)
+    }
+
+    /// A Maildir of the user.
+    ///
+    /// # Panics
+    ///
+    /// It is there already.
+    pub fn maildir(&self, name: &str) {
+        let mut make = self.command("maildirmake");
+        assert_eq!(self.run_at(make.arg(self.path(name))).exit, 0);
+    }
+
+    /// The messages in `new/` of a Maildir, in the order of their names.
+    ///
+    /// # Panics
+    ///
+    /// It is none.
+    pub fn messages(&self, maildir: &str) -> Vec<String> {
+        let new = fs::read_dir(self.path(maildir).join("new")).expect("a Maildir");
+        let mut files: Vec<_> = new.map(|file| file.expect("a file").path()).collect();
+        files.sort();
+        let texts = files.iter().map(|file| fs::read(file).expect("a message"));
+        texts
+            .map(|text| String::from_utf8_lossy(&text).into_owned())
+            .collect()
+    }
+
+    /// What the queue program was given last: message and envelope, whose NULs are shown as `|`. Forgets it.
+    pub fn queued(&self) -> Option<(String, String)> {
+        let [message, envelope] = ["mess", "env"].map(|name| {
+            let path = self.qmail().join(name);
+            let text = fs::read(&path).ok()?;
+            fs::remove_file(path).ok()?;
+            Some(String::from_utf8_lossy(&text).replace('\0', "|"))
+        });
+        message.zip(envelope)
+    }
+
+    /// A file without a name that holds this text, at its first octet.
+    fn file(&self, text: impl AsRef<[u8]>) -> File {
+        let mut file = tempfile::tempfile_in(self.qmail()).expect("a file");
+        std::io::Write::write_all(&mut file, text.as_ref()).expect("room");
+        std::io::Seek::rewind(&mut file).expect("a file");
+        file
     }
 
     /// The arguments of qmail-local.
@@ -131,6 +224,10 @@ impl Mailbox {
     ///
     /// It cannot be run.
     pub fn run(&self, mut command: Command) -> Delivered {
+        self.run_at(&mut command)
+    }
+
+    fn run_at(&self, command: &mut Command) -> Delivered {
         let directory = tempfile::tempdir_in(self.qmail()).expect("a directory");
         let [out, err] = ["out", "err"].map(|name| directory.path().join(name));
         let file = |path: &Path| File::create(path).expect("a file");

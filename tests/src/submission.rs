@@ -1,4 +1,4 @@
-//! The programs that make messages, run by their links in a home of their own, with a queue program that keeps what it is
+//! The programs that make messages or bring them in, run by their links in a home of their own, with a queue program that keeps what it is
 //! given.
 
 use std::fs;
@@ -17,8 +17,11 @@ pub struct Submission {
 }
 
 /// Names of the links.
-const LINKS: [&str; 10] = [
+const LINKS: [&str; 13] = [
     "qmail-inject",
+    "qmail-qmqpc",
+    "qmail-qmqpd",
+    "qmail-qmtpd",
     "sendmail",
     "new-inject",
     "ofmipd",

@@ -42,7 +42,8 @@ def enter(systemd=False, before=None):
     result, report = os.pipe()
     spaces = ["--mount", "--pid", "--fork", "--kill-child", "--net", "--ipc", "--uts", *(["--cgroup"] if systemd else [])]
     script = [sys.executable, str(pathlib.Path(sys.argv[0]).resolve()), *sys.argv[1:]]
-    process = subprocess.Popen(["unshare", *spaces, sys.executable, __file__, directory, str(report), "systemd" if systemd else "plain", *script],
+    # Whatever ends this process ends the machine.
+    process = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", "unshare", *spaces, sys.executable, __file__, directory, str(report), "systemd" if systemd else "plain", *script],
                                pass_fds=[report], env={**os.environ, INSIDE: "1"})
     os.close(report)
     with os.fdopen(result) as pipe:
@@ -59,8 +60,8 @@ def missing(systemd):
         return "Linux"
     if os.geteuid() != 0:
         return "root"
-    if not shutil.which("unshare"):
-        return "unshare"
+    if not shutil.which("unshare") or not shutil.which("setpriv"):
+        return "unshare and setpriv"
     if systemd and not os.path.exists(SYSTEMD):
         return "systemd"
     probe = "d=$(mktemp -d) && mount -t tmpfs t $d && mkdir $d/u $d/w $d/r && mount -t overlay o -o lowerdir=/,upperdir=$d/u,workdir=$d/w $d/r"

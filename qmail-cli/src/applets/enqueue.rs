@@ -101,10 +101,11 @@ fn is_closed(descriptor: impl AsFd) -> bool {
     is_null().unwrap_or(true)
 }
 
-/// Who calls, by the real user id. In a home of one's own without these users, a bounce says itself that it is one.
+/// Who calls, by the real user id. In a home of one's own all run as the same user, whether or not the machine has the classic ones:
+/// there a bounce says itself that it is one.
 fn origin(home: &Home) -> Result<Origin, AccountError> {
     let uid = getuid().as_raw();
-    if Account::classic(home, "qmails")?.is_none() && std::env::var_os(FOR_BOUNCE).is_some() {
+    if home.is_own() && std::env::var_os(FOR_BOUNCE).is_some() {
         return Ok(Origin::Bounce);
     }
     let mut origin = Origin::Uid(uid);

@@ -1,17 +1,18 @@
 //! `fastforward`: forwards a message by a database of aliases.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 use std::process::ExitCode;
 
 use qmail_core::alias::{Expansion, expand};
-use qmail_core::cdb::Cdb;
 
 use crate::alias_tools::{envelope_lines, run_command, say};
 use crate::applet::{Applet, Call, Kind};
+use crate::cdb_file;
 use crate::delivery::{self, variable};
 use crate::exit;
 use crate::getopt::Getopt;
@@ -72,8 +73,7 @@ fn deliver(call: &Call, options: &Options, database: &OsString) -> Result<ExitCo
             database.display()
         ))
     };
-    let file = fs::read(database).map_err(|error| trouble(&error))?;
-    let cdb = Cdb::new(file).map_err(|error| trouble(&error))?;
+    let cdb = cdb_file::open(Path::new(database)).map_err(|error| trouble(&error))?;
     let expansion = expand(&cdb, &recipient, read_list).map_err(|error| trouble(&error))?;
     let Some(expansion) = expansion else {
         if options.pass {

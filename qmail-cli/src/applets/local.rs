@@ -16,7 +16,7 @@ use qmail_deliver::{FileContent, LocalAgent, Maildirs, Parcel, ParcelContent, Pr
 use crate::applet::{Applet, Call, Kind};
 use crate::exit;
 use crate::getopt::Getopt;
-use crate::home::Home;
+use crate::home::{ControlError, Home, strictness};
 use crate::inherited;
 use crate::injection::octets;
 use crate::queue_submit::QueueSubmit;
@@ -54,11 +54,17 @@ fn run(call: &Call) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return finish(&deferred(&format!("Unable to start: {error}. (#4.3.0)\n"))),
     };
+    let agent = match agent() {
+        Ok(agent) => agent,
+        Err(error) => return finish(&deferred(&format!("{error}. (#4.3.5)\n"))),
+    };
     runtime.block_on(async {
+        // If it fails, programs are left with what we were started with.
+        let _ = inherited::forget_ignored_signals();
         if options.rehearse {
-            rehearse(&options).await
+            rehearse(&agent, &options).await
         } else {
-            deliver(&options).await
+            deliver(&agent, &options).await
         }
     })
 }
@@ -101,18 +107,20 @@ fn parse(arguments: &[OsString]) -> Option<Options> {
     })
 }
 
-fn agent() -> LocalAgent {
+fn agent() -> Result<LocalAgent, ControlError> {
+    let home = Home::choose(None, None);
     let host = rustix::system::uname();
     let host = host.nodename().to_bytes();
     let maildirs = Maildirs::new(host, std::process::id(), SystemTime::now);
-    LocalAgent::new(maildirs, SystemTime::now)
+    Ok(LocalAgent::new(maildirs, SystemTime::now)
+        .with_strictness(strictness(&home)?)
         .with_programs(Programs::inherited())
         .with_submit(Arc::new(QueueSubmit {
-            home: Home::choose(None, None).path().to_owned(),
-        }))
+            home: home.path().to_owned(),
+        })))
 }
 
-async fn deliver(options: &Options) -> ExitCode {
+async fn deliver(agent: &LocalAgent, options: &Options) -> ExitCode {
     let message = match io::stdin().as_fd().try_clone_to_owned() {
         Ok(message) => FileContent::new(File::from(message)),
         Err(_) => return finish(&deferred("Unable to rewind message. (#4.3.0)\n")),
@@ -121,20 +129,23 @@ async fn deliver(options: &Options) -> ExitCode {
         sender: &options.sender,
         content: ParcelContent::File(&message),
     };
-    let outcome = agent()
+    let outcome = agent
         .deliver(&options.mailbox, &options.default_delivery, parcel)
         .await;
     finish(&outcome)
 }
 
-async fn rehearse(options: &Options) -> ExitCode {
-    match agent()
+async fn rehearse(agent: &LocalAgent, options: &Options) -> ExitCode {
+    match agent
         .rehearse(&options.mailbox, &options.default_delivery)
         .await
     {
         Ok(rehearsal) => {
             if rehearsal.home_is_sticky {
                 let _ = io::stderr().write_all(b"Warning: home directory is sticky.\n");
+            }
+            if rehearsal.group_may_write {
+                let _ = io::stderr().write_all(b"Warning: home directory is group-writable.\n");
             }
             write_out(&rehearsal.plan.describe());
             match rehearsal.plan.error {

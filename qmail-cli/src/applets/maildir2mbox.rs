@@ -2,14 +2,15 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, BufWriter, Read as _, Write};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
 
 use qmail_core::ReversePath;
 use qmail_core::dot_qmail::from_line;
 use qmail_core::mbox::Quoter;
-use rustix::fs::{FlockOperation, flock};
+use qmail_deliver::try_lock_mbox;
 
 use crate::applet::{Applet, Call, Kind};
 use crate::exit;
@@ -26,6 +27,9 @@ pub(crate) const APPLET: Applet = Applet {
 const LINE_OCTETS_MAX: u64 = 4096;
 
 const CHUNK_OCTETS: usize = 64 * 1024;
+
+/// How long to wait before trying the lock of the mbox again.
+const LOCK_PAUSE: Duration = Duration::from_millis(100);
 
 fn run(call: &Call) -> ExitCode {
     match convert() {
@@ -47,13 +51,21 @@ fn convert() -> Result<(), String> {
         .map_err(|error| format!("unable to chdir to {}: {error}", maildir.display()))?;
     let here = Path::new("");
     maildir_files::clean(here);
-    let messages = maildir_files::list(here)
-        .map_err(|error| format!("unable to scan {}: {error}", maildir.display()))?;
-    if messages.is_empty() {
+    let list = || {
+        maildir_files::list(here)
+            .map_err(|error| format!("unable to scan {}: {error}", maildir.display()))
+    };
+    if list()?.is_empty() {
         return Ok(());
     }
     let old = lock(&mbox).map_err(|error| format!("unable to lock {}: {error}", mbox.display()))?;
-    write_scratch(&old, &scratch, &messages)
+    // Another instance may have had the lock, and have taken them.
+    let messages = list()?;
+    if messages.is_empty() {
+        return Ok(());
+    }
+    // Its lock goes with it to its place, until the messages are gone: whoever comes next must not find them twice.
+    let _new = write_scratch(&old, &scratch, &messages)
         .map_err(|error| format!("unable to write {}: {error}", scratch.display()))?;
     fs::rename(&scratch, &mbox).map_err(|error| {
         let (from, to) = (scratch.display(), mbox.display());
@@ -64,7 +76,7 @@ fn convert() -> Result<(), String> {
     for message in &messages {
         if let Err(error) = fs::remove_file(&message.path) {
             let words = format!("unable to unlink {}: {error}", message.path.display());
-            let _ = exit::fatal("maildir2mbox: warning", &words, 0);
+            exit::warn(APPLET.names[0], &words);
         }
     }
     Ok(())
@@ -80,21 +92,25 @@ fn lock(mbox: &Path) -> io::Result<File> {
             .create(true)
             .mode(0o600)
             .open(mbox)?;
-        flock(&file, FlockOperation::LockExclusive)?;
-        let (ours, named) = (file.metadata()?, fs::metadata(mbox)?);
-        if (ours.dev(), ours.ino()) == (named.dev(), named.ino()) {
+        if try_lock_mbox(&file, mbox, SystemTime::now())? {
             return Ok(file);
         }
+        drop(file);
+        std::thread::sleep(LOCK_PAUSE);
     }
 }
 
-fn write_scratch(mut old: &File, scratch: &Path, messages: &[Entry]) -> io::Result<()> {
+/// Gives the new file, locked.
+fn write_scratch(mut old: &File, scratch: &Path, messages: &[Entry]) -> io::Result<File> {
     let file = OpenOptions::new()
         .write(true)
         .create(true)
         .truncate(true)
         .mode(0o600)
         .open(scratch)?;
+    if !try_lock_mbox(&file, scratch, SystemTime::now())? {
+        return Err(io::Error::other("somebody else is writing it"));
+    }
     let mut new = BufWriter::with_capacity(CHUNK_OCTETS, file);
     let mut buffer = vec![0; CHUNK_OCTETS];
     let mut last = b'\n';
@@ -113,9 +129,9 @@ fn write_scratch(mut old: &File, scratch: &Path, messages: &[Entry]) -> io::Resu
     for message in messages {
         append(message, &mut new)?;
     }
-    new.into_inner()
-        .map_err(io::IntoInnerError::into_error)?
-        .sync_all()
+    let new = new.into_inner().map_err(io::IntoInnerError::into_error)?;
+    new.sync_all()?;
+    Ok(new)
 }
 
 fn append(message: &Entry, sink: &mut impl Write) -> io::Result<()> {

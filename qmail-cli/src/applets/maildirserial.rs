@@ -19,7 +19,7 @@ use crate::home::Home;
 use crate::injection::octets;
 use crate::maildir_bounce::{self, Bounced};
 use crate::maildir_files::{self, Entry};
-use crate::serial_message::read_envelope;
+use crate::serial_message::{FRUITLESS, read_envelope};
 
 pub(crate) const APPLET: Applet = Applet {
     names: &["maildirserial"],
@@ -214,6 +214,7 @@ fn run_client(
     let program = &options.client[0];
     let mut child = Command::new(program)
         .args(&options.client[1..])
+        .env(FRUITLESS, (progress.fruitless - 1).to_string())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()

@@ -56,6 +56,7 @@ pub(crate) mod smtpd;
 pub(crate) mod splogger;
 pub(crate) mod start;
 pub(crate) mod tcp_env;
+pub(crate) mod tcpclient;
 pub(crate) mod tcprules;
 pub(crate) mod tcpserver;
 pub(crate) mod tcpto;

@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::ExitCode;
 
-use qmail_deliver::is_temporary;
+use qmail_core::Escaped;
 
 use crate::applet::{Applet, Call, Kind};
 use crate::exit;
@@ -38,7 +38,7 @@ struct Options {
 enum Homes {
     /// The account is passed over unless its home is there and its own.
     Owned,
-    /// A home that is missing ends it all.
+    /// It is passed over unless its home is its own. A home that is missing ends it all.
     Required,
     Unchecked,
 }
@@ -113,11 +113,12 @@ fn parse(call: &Call) -> Option<Options> {
 /// The whole of `users/assign`.
 fn assign(options: &Options, files: &Files, passwd: &[u8]) -> Result<Vec<u8>, String> {
     let mut accounts = Vec::new();
-    for line in passwd.split(|&octet| octet == b'\n') {
-        if let Some(account) = Account::parse(line)
-            && account.is_wanted(options, files)?
-        {
-            accounts.push(account);
+    for (number, line) in (1..).zip(passwd.split(|&octet| octet == b'\n')) {
+        match Account::parse(line) {
+            Some(account) if account.is_wanted(options, files)? => accounts.push(account),
+            Some(_) => {}
+            None if line.is_empty() => {}
+            None => passed_over(number, line),
         }
     }
     if !accounts.iter().any(|account| account.name == b"alias") {
@@ -191,6 +192,13 @@ fn write_line(
     }
 }
 
+/// Tells of a line that is no account. The rest of the table is none the worse for it.
+fn passed_over(number: usize, line: &[u8]) {
+    let line = Escaped(line);
+    let words = format!("line {number}, `{line}`: no account, passed over");
+    exit::warn(APPLET.names[0], &words);
+}
+
 impl<'a> Account<'a> {
     /// `None` for a line with fewer than six fields, or a NUL.
     fn parse(line: &'a [u8]) -> Option<Self> {
@@ -232,13 +240,18 @@ impl<'a> Account<'a> {
         }
         let home = Path::new(OsStr::from_bytes(self.home));
         match std::fs::metadata(home) {
-            Ok(found) => Ok(options.homes == Homes::Required || found.uid() == uid),
-            Err(error) if options.homes == Homes::Required || is_temporary(&error) => Err(format!(
+            Ok(found) => Ok(found.uid() == uid),
+            Err(error)
+                if options.homes == Homes::Owned && error.kind() == io::ErrorKind::NotFound =>
+            {
+                Ok(false)
+            }
+            // Who is passed over gets no mail: better no table than one without them.
+            Err(error) => Err(format!(
                 "unable to stat {} for user {}: {error}",
                 home.display(),
                 self.name.escape_ascii()
             )),
-            Err(_) => Ok(false),
         }
     }
 }

@@ -143,4 +143,16 @@ mod tests {
             assert_eq!(is_plain(line.as_bytes()), plain, "{line}");
         }
     }
+
+    #[test]
+    fn no_octet_of_a_stranger_steers_a_terminal() {
+        let octets: Vec<u8> = (0..=255).collect();
+        let shown: Vec<u8> = masked(&octets, b'_').collect();
+        assert_eq!(shown.len(), octets.len());
+        assert!(shown.iter().all(|octet| matches!(octet, b' '..=b'~')));
+        assert_eq!(
+            &shown[usize::from(b' ')..=usize::from(b'~')],
+            &octets[32..127]
+        );
+    }
 }

@@ -1,19 +1,21 @@
 //! `serialsmtp`: sends messages of a Maildir over one SMTP connection.
 
-use std::ffi::{OsStr, OsString};
-use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write};
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::ffi::OsStr;
+use std::io::{self, BufRead as _, Seek as _, SeekFrom};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use qmail_core::{Address, ReversePath};
+use qmail_deliver::TlsPolicy;
 
 use crate::applet::{Applet, Call, Kind};
 use crate::exit;
+use crate::home::{Home, RemoteControls};
 use crate::injection::octets;
-use crate::serial_message::{Message, REPLY_OCTETS_MAX, next_name, write_result};
-use crate::serial_peer::{PeerReader, PeerWriter, Timeouts, connection};
+use crate::serial_message::{FRUITLESS, Message, next_name, write_result};
+use crate::serial_peer::{Timeouts, Wire};
+use crate::serial_smtp::{Client, Greeted, Reply};
 
 pub(crate) const APPLET: Applet = Applet {
     names: &["serialsmtp"],
@@ -27,10 +29,6 @@ const TIMEOUTS: Timeouts = Timeouts {
     write: Duration::from_secs(73),
 };
 
-/// Most lines of a reply, and most octets of a line.
-const REPLY_LINES_MAX: usize = 100;
-const REPLY_LINE_OCTETS_MAX: u64 = 8192;
-
 fn run(call: &Call) -> ExitCode {
     let [prefix, helo, ..] = &call.arguments[..] else {
         let usage = "usage: serialsmtp prefix helohost";
@@ -43,29 +41,67 @@ fn run(call: &Call) -> ExitCode {
 }
 
 fn serve(prefix: &[u8], helo: &[u8]) -> Result<(), String> {
-    let trouble = |error: io::Error| format!("network or input trouble: {error}");
-    let (reader, writer) = connection(TIMEOUTS)
+    let tls = tls_policy()?;
+    let wire = Wire::new(TIMEOUTS)
         .map_err(|error| format!("unable to use descriptors 6 and 7: {error}"))?;
-    let mut client = Client {
-        reader: BufReader::new(reader),
-        writer: io::BufWriter::with_capacity(16 * 1024, writer),
-        pipelining: false,
-    };
-    if !client.greet(helo).map_err(trouble)? {
-        client.send(b"QUIT\r\n").map_err(trouble)?;
-        return Err("connected but greeting failed".to_owned());
+    let mut client = Client::new(wire);
+    match client.greet(helo, tls).map_err(trouble)? {
+        Greeted::Ready => send_all(&mut client, prefix)?,
+        Greeted::Later(reply) => put_all_off(prefix, &reply)?,
+        Greeted::Refused => {
+            client.send(b"QUIT\r\n").map_err(trouble)?;
+            return Err("connected but greeting failed".to_owned());
+        }
     }
+    client.send(b"QUIT\r\n").map_err(trouble)
+}
+
+/// control/remotetls. Where TLS is welcome but not required, and an earlier round of maildirserial(1) came to nothing, it is done
+/// without: the handshake may have been the reason, and it cannot be tried twice over one connection.
+fn tls_policy() -> Result<TlsPolicy, String> {
+    let policy = RemoteControls::read_tls(&Home::choose(None, None));
+    let policy = policy.map_err(|error| error.to_string())?;
+    let fruitless = std::env::var_os(FRUITLESS).is_some_and(|rounds| rounds != "0");
+    Ok(match policy {
+        TlsPolicy::Opportunistic if fruitless => TlsPolicy::Off,
+        policy => policy,
+    })
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "as map_err gives it")]
+fn trouble(error: io::Error) -> String {
+    format!("network or input trouble: {error}")
+}
+
+/// Opens the file of this name; `None` if it is not for us.
+fn open(name: &[u8], prefix: &[u8]) -> Result<Option<Message>, String> {
+    let path = Path::new(OsStr::from_bytes(name));
+    Message::open(path, prefix)
+        .map_err(|error| format!("unable to open {}: {error}", path.display()))
+}
+
+/// The server wants none of the messages now: each waits, and grows old.
+fn put_all_off(prefix: &[u8], reply: &Reply) -> Result<(), String> {
+    let mut names = io::stdin().lock();
+    while let Some(name) = next_name(&mut names).map_err(trouble)? {
+        if let Some(message) = open(&name, prefix)? {
+            write_result(&name, b'Z', &reply.result(&message.recipient)).map_err(trouble)?;
+        }
+    }
+    Ok(())
+}
+
+fn send_all(client: &mut Client, prefix: &[u8]) -> Result<(), String> {
     let mut names = io::stdin().lock();
     let mut first = true;
     while let Some(name) = next_name(&mut names).map_err(trouble)? {
-        let path = Path::new(OsStr::from_bytes(&name));
-        let opened = Message::open(path, prefix)
-            .map_err(|error| format!("unable to open {}: {error}", path.display()))?;
-        let Some(mut message) = opened else {
+        let Some(mut message) = open(&name, prefix)? else {
             continue;
         };
-        let fit = check(&mut message)
-            .map_err(|error| format!("unable to read {}: {error}", path.display()))?;
+        let fit = check(&mut message).map_err(|error| {
+            let path = Path::new(OsStr::from_bytes(&name));
+            format!("unable to read {}: {error}", path.display())
+        })?;
         let (status, text) = match fit {
             Fit::Partial => {
                 return Err("SMTP cannot transfer messages with partial final lines".to_owned());
@@ -85,7 +121,7 @@ fn serve(prefix: &[u8], helo: &[u8]) -> Result<(), String> {
         };
         write_result(&name, status, &text).map_err(trouble)?;
     }
-    client.send(b"QUIT\r\n").map_err(trouble)
+    Ok(())
 }
 
 /// Whether SMTP can carry a message as it is.
@@ -121,160 +157,4 @@ fn check(message: &mut Message) -> io::Result<Fit> {
     } else {
         Fit::Good
     })
-}
-
-struct Client {
-    reader: BufReader<PeerReader>,
-    writer: io::BufWriter<PeerWriter>,
-    pipelining: bool,
-}
-
-struct Reply {
-    code: u16,
-    /// The last line, without its end.
-    line: Vec<u8>,
-    /// A line that is this keyword alone came before or as the last, but not as the first.
-    pipelining: bool,
-}
-
-impl Reply {
-    fn status(&self) -> u8 {
-        match self.code {
-            500.. => b'D',
-            400.. => b'Z',
-            _ => b'K',
-        }
-    }
-
-    /// The text of the result: with the address of the server in front, if that is known.
-    fn result(&self, recipient: &[u8]) -> Vec<u8> {
-        let mut text = Vec::new();
-        if let Some(ip) = std::env::var_os("TCPREMOTEIP").map(OsString::into_vec) {
-            let recipient = quoted(recipient);
-            for part in [&ip[..], b" to: ", &recipient, b" said: "] {
-                text.extend_from_slice(part);
-            }
-        }
-        text.extend_from_slice(&self.line[..self.line.len().min(REPLY_OCTETS_MAX)]);
-        text
-    }
-}
-
-fn quoted(recipient: &[u8]) -> Vec<u8> {
-    let address = Address::new(recipient.to_vec());
-    address.map_or_else(|_| recipient.to_vec(), |address| address.quoted())
-}
-
-impl Client {
-    fn send(&mut self, commands: &[u8]) -> io::Result<()> {
-        self.writer.write_all(commands)?;
-        self.writer.flush()
-    }
-
-    fn reply(&mut self) -> io::Result<Reply> {
-        let mut pipelining = false;
-        for number in 0..REPLY_LINES_MAX {
-            let mut line = Vec::new();
-            (&mut self.reader)
-                .take(REPLY_LINE_OCTETS_MAX)
-                .read_until(b'\n', &mut line)?;
-            if line.pop() != Some(b'\n') {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            if line.last() == Some(&b'\r') {
-                line.pop();
-            }
-            let code = line
-                .get(..3)
-                .filter(|digits| digits.iter().all(u8::is_ascii_digit))
-                .and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok())
-                .ok_or(io::ErrorKind::InvalidData)?;
-            let keyword = line.get(4..).unwrap_or_default();
-            pipelining |= number > 0 && keyword.eq_ignore_ascii_case(b"PIPELINING");
-            if line.get(3) != Some(&b'-') {
-                return Ok(Reply {
-                    code,
-                    line,
-                    pipelining,
-                });
-            }
-        }
-        Err(io::ErrorKind::InvalidData.into())
-    }
-
-    /// Whether the server is willing.
-    fn greet(&mut self, helo: &[u8]) -> io::Result<bool> {
-        if self.reply()?.code != 220 {
-            return Ok(false);
-        }
-        for verb in [&b"EHLO "[..], b"HELO "] {
-            self.send(&[verb, helo, b"\r\n"].concat())?;
-            let reply = self.reply()?;
-            if reply.code == 250 {
-                self.pipelining = reply.pipelining && verb == b"EHLO ";
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    /// Sends one message. Gives the reply that decided about it.
-    fn transfer(&mut self, message: &mut Message) -> io::Result<Reply> {
-        let sender = ReversePath::new(message.sender.clone());
-        let sender = sender.map_or_else(|_| message.sender.clone(), |sender| sender.quoted());
-        let commands = [
-            [b"MAIL FROM:<", &sender[..], b">\r\n"].concat(),
-            [b"RCPT TO:<", &quoted(&message.recipient)[..], b">\r\n"].concat(),
-            b"DATA\r\n".to_vec(),
-        ];
-        let mut refused = None;
-        if self.pipelining {
-            self.send(&commands.concat())?;
-            for _ in &commands {
-                // Those that follow a refusal have to be read too.
-                let reply = self.reply()?;
-                if reply.code >= 400 && refused.is_none() {
-                    refused = Some(reply);
-                }
-            }
-        } else {
-            for command in &commands {
-                self.send(command)?;
-                let reply = self.reply()?;
-                if reply.code >= 400 {
-                    refused = Some(reply);
-                    break;
-                }
-            }
-        }
-        if let Some(reply) = refused {
-            return Ok(reply);
-        }
-        self.text(message)?;
-        self.reply()
-    }
-
-    /// The text with dots doubled at the starts of lines and CR before each LF, and the dot that ends it.
-    fn text(&mut self, message: &mut Message) -> io::Result<()> {
-        let mut line_start = true;
-        let mut last = b'\n';
-        loop {
-            let text = message.text.fill_buf()?;
-            if text.is_empty() {
-                break;
-            }
-            for &octet in text {
-                match octet {
-                    b'.' if line_start => self.writer.write_all(b"..")?,
-                    b'\n' if last != b'\r' => self.writer.write_all(b"\r\n")?,
-                    octet => self.writer.write_all(&[octet])?,
-                }
-                line_start = octet == b'\n';
-                last = octet;
-            }
-            let read = text.len();
-            message.text.consume(read);
-        }
-        self.send(b".\r\n")
-    }
 }

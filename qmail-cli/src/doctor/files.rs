@@ -1,6 +1,9 @@
 //! Files that were made of others and are older than these; owners and modes; aliases that must be there.
 
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -34,8 +37,45 @@ pub(super) fn check(world: &World<'_>, findings: &mut Findings) {
         }
     }
     exposed(world, findings);
+    homes(world, findings);
     classic(world, findings);
 }
+
+/// Homes of users/assign that others may write to: whoever can decides what is done with their mail.
+fn homes(world: &World<'_>, findings: &mut Findings) {
+    let Ok(assign) = fs::read(world.home.users().join("assign")) else {
+        return;
+    };
+    let homes: BTreeSet<_> = assign
+        .split(|&octet| octet == b'\n')
+        .filter_map(|line| line.split(|&octet| octet == b':').nth(4))
+        .take(HOMES_MAX)
+        .map(|home| Path::new(OsStr::from_bytes(home)))
+        .collect();
+    for home in homes {
+        let mode = fs::metadata(home).map_or(0, |found| found.mode());
+        if mode & 0o002 != 0 {
+            findings.error(
+                format!("everybody may write {}: its mail waits", home.display()),
+                format!("chmod o-w {}", home.display()),
+            );
+        } else if mode & 0o020 != 0 {
+            findings.warning(
+                format!(
+                    "the group of {} may write there, and so decide what is done with its mail",
+                    home.display()
+                ),
+                format!(
+                    "chmod g-w {}, or write 022 into control/patrn",
+                    home.display()
+                ),
+            );
+        }
+    }
+}
+
+/// Most lines of users/assign whose homes are looked at.
+const HOMES_MAX: usize = 100_000;
 
 fn changed(path: &Path) -> Option<SystemTime> {
     fs::metadata(path).ok()?.modified().ok()

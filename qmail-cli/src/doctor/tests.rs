@@ -232,6 +232,32 @@ fn a_classic_home_without_aliases_is_told() {
 }
 
 #[test]
+fn homes_that_others_may_write_to_are_told() {
+    let scratch = Scratch::new(&GOOD);
+    let mut assign = String::new();
+    for (name, mode) in [("own", 0o755), ("group", 0o775), ("all", 0o777)] {
+        let home = scratch.directory.path().join(name);
+        fs::create_dir(&home).unwrap();
+        fs::set_permissions(&home, fs::Permissions::from_mode(mode)).unwrap();
+        assign += &format!("={name}:{name}:1:1:{}:::\n", home.display());
+    }
+    fs::create_dir(scratch.home.users()).unwrap();
+    fs::write(scratch.home.users().join("assign"), assign + ".\n").unwrap();
+    let path = |name: &str| scratch.directory.path().join(name).display().to_string();
+    let told = scratch.examine(None);
+    let about = |start: &str, name: &str| {
+        told.iter()
+            .any(|words| words.starts_with(start) && words.contains(&path(name)))
+    };
+    assert!(about("error: everybody may write ", "all"), "{told:?}");
+    assert!(about("warning: the group of ", "group"), "{told:?}");
+    assert!(
+        !told.iter().any(|words| words.contains(&path("own"))),
+        "{told:?}"
+    );
+}
+
+#[test]
 fn a_full_disk_is_told() {
     let scratch = Scratch::new(&GOOD);
     let left = |room: fn(&Path) -> Option<Room>| {

@@ -206,6 +206,12 @@ const fn untold(name: &'static str, words: &'static str) -> ControlFile {
 
 /// Our own, sorted; shown where they are set.
 pub(crate) const OWN: &[ControlFile] = &[
+    list(
+        "accounts",
+        "Accounts have their usual names.",
+        "Account: ",
+        ".",
+    ),
     number("authinclear", 0, "Logins without TLS (1 yes, 0 no): ", "."),
     list(
         "authmechanisms",
@@ -244,12 +250,6 @@ pub(crate) const OWN: &[ControlFile] = &[
         "Remote concurrency to one destination is ",
         ".",
     ),
-    list(
-        "accounts",
-        "Accounts have their usual names.",
-        "Account: ",
-        ".",
-    ),
     number("concurrencyincoming", 2000, "SMTP session limit is ", "."),
     number(
         "concurrencyperip",
@@ -270,6 +270,18 @@ pub(crate) const OWN: &[ControlFile] = &[
         "loghash",
         0,
         "Hashes of messages are logged (1 yes, 0 no): ",
+        ".",
+    ),
+    number(
+        "mboxlinks",
+        1,
+        "Mailbox files may be symbolic links (1 yes, 0 no): ",
+        ".",
+    ),
+    line(
+        "patrn",
+        Fallback::Words("002"),
+        "Mode bits that defer local mail are ",
         ".",
     ),
     list(
@@ -325,6 +337,12 @@ pub(crate) const OWN: &[ControlFile] = &[
         "timeoutpop3d",
         1200,
         "POP3 server data timeout is ",
+        " seconds.",
+    ),
+    number(
+        "timeoutprogram",
+        3600,
+        "Programs that mail is delivered to may run ",
         " seconds.",
     ),
 ];

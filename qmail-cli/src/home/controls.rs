@@ -16,6 +16,9 @@
 //! | timeoutpop3d | number, 1200 | seconds that a POP3 client may be idle |
 //! | loghash | number, 0 | 1 logs the SHA-256 of each message that comes in |
 //! | queueextra | list, none | addresses that get every message besides its own recipients |
+//! | timeoutprogram | number, 3600 | seconds that a program which mail is delivered to may run |
+//! | patrn | octal, 002 | mode bits that a home directory or instruction file must not have |
+//! | mboxlinks | number, 1 | 0 refuses mbox files that are symbolic links |
 //!
 //! Those about how SMTP clients come in stand in [`entrance`](super::entrance).
 //!
@@ -30,7 +33,7 @@ use qmail_core::bounce::Form;
 use qmail_core::control::{Map, Set};
 use qmail_core::route::{BadMailFrom, RcptHosts, SmtpRoutes, Tables};
 
-use qmail_deliver::TlsPolicy;
+use qmail_deliver::{Strictness, TlsPolicy};
 
 use super::Home;
 use super::directory::{ControlError, Directory};
@@ -52,6 +55,9 @@ const LIFETIME: Duration = Duration::from_secs(604_800);
 /// timeoutpop3d when it is not set.
 const POP3_TIMEOUT: Duration = Duration::from_secs(1200);
 
+/// timeoutprogram when it is not set.
+const PROGRAM_TIME_MAX: Duration = Duration::from_secs(3600);
+
 /// timeoutconnect when it is not set.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -66,6 +72,10 @@ pub(crate) struct Controls {
     pub(crate) pop3: Pop3Controls,
     /// The queue.
     pub(crate) queue: QueueControls,
+    /// Local deliveries: patrn, mboxlinks.
+    pub(crate) strictness: Strictness,
+    /// timeoutprogram.
+    pub(crate) program_time_max: Duration,
     /// SMTP out.
     pub(crate) remote: RemoteControls,
     /// checkpassword.
@@ -207,6 +217,11 @@ impl Controls {
             entrance,
             pop3,
             queue,
+            strictness: super::strictness(home)?,
+            program_time_max: reader
+                .directory
+                .seconds("timeoutprogram")?
+                .unwrap_or(PROGRAM_TIME_MAX),
             remote,
             checkpassword: reader
                 .directory
@@ -293,6 +308,15 @@ impl SendControls {
 }
 
 impl RemoteControls {
+    /// Reads remotetls alone.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read, or names no policy.
+    pub(crate) fn read_tls(home: &Home) -> Result<TlsPolicy, ControlError> {
+        tls_policy(&Directory::new(&home.control()))
+    }
+
     /// Reads nothing else, and numbers and routes as qmail-remote does.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ mod directory;
 mod entrance;
 mod extra;
 mod spool_kind;
+mod strictness;
 
 use std::path::{Path, PathBuf};
 
@@ -26,6 +27,7 @@ pub(crate) use directory::ControlError;
 pub(crate) use entrance::{EntranceControls, server_tls};
 pub(crate) use extra::extra_recipients;
 pub(crate) use spool_kind::SpoolKind;
+pub(crate) use strictness::strictness;
 
 /// Where a home is when nobody says otherwise.
 const DEFAULT: &str = "/var/qmail";

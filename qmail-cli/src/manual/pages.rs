@@ -101,6 +101,7 @@ pages! {
     "setmaillist"
     "splogger"
     "tcp-env"
+    "tcpclient"
     "tcprules"
     "tcprulescheck"
     "tcpserver"

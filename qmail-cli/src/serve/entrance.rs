@@ -83,7 +83,15 @@ pub(super) async fn look_at(
     let controls = &rules.entrance.controls;
     let mut ends = TcpPeer::new(stream.local_addr()?, peer);
     if controls.proxies.contains(peer.ip()) {
-        let Some(origin) = timeout(PROXY_WAIT, proxied(stream)).await?? else {
+        let proxied = timeout(PROXY_WAIT, proxied(stream)).await?;
+        // The other errors are clients that have gone; this is a proxy that is set up wrongly, or none.
+        if let Err(error) = &proxied
+            && error.kind() == io::ErrorKind::InvalidData
+        {
+            let words = format_args!("connection from {peer} dropped: {error}");
+            rules.reporter.warning(&words);
+        }
+        let Some(origin) = proxied? else {
             return Ok(Some(Visitor::new(rules, peer)));
         };
         ends = TcpPeer::new(origin.server, origin.client);

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::future::pending;
 use std::io;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use async_trait::async_trait;
 use qmail_core::{Draft, Escaped, Origin, Submit, SubmitError};
@@ -36,9 +36,6 @@ const DISK_THREADS: usize = 16;
 
 /// What is kept of the output of a program that mail is delivered to, as qmail-lspawn keeps it.
 const REPORT_OCTETS_MAX: usize = 3000;
-
-/// How long such a program may run.
-const PROGRAM_TIME_MAX: Duration = Duration::from_secs(3600);
 
 /// The queue, from the program's side.
 pub(super) struct Mailer {
@@ -125,11 +122,12 @@ impl Mailer {
         let maildirs = Maildirs::new(&controls.pop3.hostname, pid, SystemTime::now);
         let forwards = Arc::new(LateSubmit::default());
         let programs = Programs::captured(REPORT_OCTETS_MAX)
-            .with_time_max(PROGRAM_TIME_MAX)
+            .with_time_max(controls.program_time_max)
             .with_bare_environment()
             .with_variable("PATH", search_path(&options.home))
             .with_variable("QMAIL_HOME", options.home.path());
         let agent = LocalAgent::new(maildirs, SystemTime::now)
+            .with_strictness(controls.strictness)
             .with_programs(programs)
             .with_submit(forwards.clone());
         let local = Arc::new(LocalDelivery::new(users, agent));

@@ -21,7 +21,7 @@ use crate::home::{
 use crate::passwords::{self, PasswordFile};
 use crate::report::Reporter;
 use crate::tls::ServerTls;
-use crate::{exit, log};
+use crate::{exit, inherited, log};
 
 /// Descriptors that are kept for the log, the queue, deliveries and lookups.
 const DESCRIPTORS_RESERVED: usize = 100;
@@ -149,6 +149,7 @@ pub(crate) fn run(options: &Options) -> Result<(), StartError> {
     let reporter = Reporter::new(log, options.log_format);
     reporter.notice("queue", &kind.name());
     let result = runtime.block_on(async {
+        inherited::forget_ignored_signals()?;
         let system =
             System::start(options, controls, Logins::Here(passwords), reporter, room).await?;
         if let Some(user) = &first_user {

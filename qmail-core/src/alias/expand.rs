@@ -1,9 +1,10 @@
 //! Looking an address up in a forwarding database, down to the last recipient (fastforward(1)).
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use super::list::entries;
-use crate::cdb::{Cdb, CdbError};
+use crate::cdb::{ReadError, Table};
 
 /// What an address stands for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,7 +26,7 @@ pub struct Expansion {
 pub enum ExpandError<E> {
     /// The database cannot be read.
     #[error(transparent)]
-    Cdb(#[from] CdbError),
+    Cdb(#[from] ReadError),
     /// A record of the database is not what setforward(1) writes.
     #[error("the database holds commands that are none")]
     BadRecord,
@@ -57,8 +58,8 @@ pub enum ExpandError<E> {
 /// # Errors
 ///
 /// As [`ExpandError`].
-pub fn expand<D: AsRef<[u8]>, E>(
-    cdb: &Cdb<D>,
+pub fn expand<E>(
+    cdb: &impl Table,
     address: &[u8],
     mut read_list: impl FnMut(&[u8]) -> Result<Vec<u8>, E>,
 ) -> Result<Option<Expansion>, ExpandError<E>> {
@@ -66,11 +67,11 @@ pub fn expand<D: AsRef<[u8]>, E>(
         return Ok(None);
     };
     let mut expansion = Expansion {
-        owner: search(cdb, b'?', address)?.map(<[u8]>::to_vec),
+        owner: search(cdb, b'?', address)?.map(Cow::into_owned),
         ..Expansion::default()
     };
     let mut work = Vec::new();
-    expansion.take(commands, &mut work)?;
+    expansion.take(&commands, &mut work)?;
     let mut seen = HashSet::new();
     while let Some(next) = work.pop() {
         if !seen.insert(next.clone()) {
@@ -84,7 +85,7 @@ pub fn expand<D: AsRef<[u8]>, E>(
         };
         match get(cdb, b':', address)? {
             Some(commands) if get(cdb, b'?', address)?.is_none() => {
-                expansion.take(commands, &mut work)?;
+                expansion.take(&commands, &mut work)?;
             }
             _ => expansion.recipients.push(address.to_vec()),
         }
@@ -110,11 +111,11 @@ impl Expansion {
 }
 
 /// The ways to find the address that mail came for.
-fn search<'c, D: AsRef<[u8]>>(
-    cdb: &'c Cdb<D>,
+fn search<'c>(
+    cdb: &'c impl Table,
     kind: u8,
     address: &[u8],
-) -> Result<Option<&'c [u8]>, CdbError> {
+) -> Result<Option<Cow<'c, [u8]>>, ReadError> {
     let at = memchr::memrchr(b'@', address).unwrap_or(address.len());
     let (user, host) = address.split_at(at);
     let user = [user, b"@"].concat();
@@ -126,12 +127,12 @@ fn search<'c, D: AsRef<[u8]>>(
     Ok(None)
 }
 
-fn get<'c, D: AsRef<[u8]>>(
-    cdb: &'c Cdb<D>,
+fn get<'c>(
+    cdb: &'c impl Table,
     kind: u8,
     target: &[u8],
-) -> Result<Option<&'c [u8]>, CdbError> {
+) -> Result<Option<Cow<'c, [u8]>>, ReadError> {
     let mut key = vec![kind];
     key.extend(target.iter().map(u8::to_ascii_lowercase));
-    cdb.get(&key)
+    cdb.first(&key)
 }

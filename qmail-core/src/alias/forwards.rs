@@ -27,6 +27,9 @@ pub enum ForwardsError {
     /// A NUL.
     #[error("line {0}: NUL")]
     Nul(usize),
+    /// A line feed in an address, which an escape has brought in.
+    #[error("line {0}: line break in an address")]
+    LineBreak(usize),
     /// More than [`TARGET_OCTETS_MAX`] octets.
     #[error("line {0}: address longer than {TARGET_OCTETS_MAX} octets")]
     TooLong(usize),
@@ -125,6 +128,9 @@ impl Reader {
         let is_address = !matches!(word.first(), Some(b'|' | b'!' | b'.' | b'/'));
         if is_address && word.len() > TARGET_OCTETS_MAX {
             return Err(ForwardsError::TooLong(self.line));
+        }
+        if is_address && word.contains(&b'\n') {
+            return Err(ForwardsError::LineBreak(self.line));
         }
         match word.split_first() {
             None => {}
@@ -225,6 +231,8 @@ mod tests {
             command in proptest::collection::vec(1..=255u8, 0..20),
         ) {
             let key = [b":", &target.to_ascii_lowercase()[..]].concat();
+            // No address has a line break.
+            let command: Vec<u8> = command.into_iter().filter(|&octet| octet != b'\n').collect();
             let record = Record { key, data: [b"&", &command[..], b"\0|x y\0"].concat() };
             let mut text = Vec::new();
             describe(&record.key, &record.data, &mut text).unwrap();

@@ -51,12 +51,15 @@ pub fn list_from_text(text: &[u8]) -> Result<Vec<u8>, ListError> {
     Ok(list)
 }
 
-/// The entries of a binary list that can be used. Entries of 900 octets or more, and those that are neither addresses nor file
-/// names, are passed over.
+/// The entries of a binary list that can be used. Entries of 900 octets or more, those with a line break, and those that are neither
+/// addresses nor file names, are passed over.
 pub fn entries(list: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
     let whole = memchr::memrchr(0, list).map_or(&[][..], |end| &list[..end]);
     whole.split(|&octet| octet == 0).filter(|entry| {
-        entry.len() < ENTRY_OCTETS_MAX && matches!(entry.first(), Some(b'.' | b'/' | b'&'))
+        entry.len() < ENTRY_OCTETS_MAX
+            && matches!(entry.first(), Some(b'.' | b'/' | b'&'))
+            && !entry.contains(&b'\n')
+            && *entry != b"&"
     })
 }
 
@@ -107,7 +110,7 @@ mod tests {
                 want.as_ref().map(|text| *text)
             );
         }
-        let used: Vec<_> = entries(b"&a\0x\0\0/l\0&cut").collect();
+        let used: Vec<_> = entries(b"&a\0x\0\0/l\0&b\nc\0&cut").collect();
         assert_eq!(used, [&b"&a"[..], b"/l"]);
     }
 }

@@ -18,9 +18,10 @@ use tokio::task::spawn_blocking;
 
 use super::content::FileContent;
 use super::lookup::{self, Found, HomeState, home_of, told};
+use super::mbox::Mbox;
 use super::plan::{Did, Plan, Step};
 use super::program::{How, Programs};
-use super::{deferred, failed, mbox, trace};
+use super::{Strictness, deferred, failed, trace};
 use crate::Maildirs;
 
 /// Delivers messages to mailboxes by their owners' instruction files (dot-qmail(5)), with the rights of this process.
@@ -38,6 +39,7 @@ pub struct LocalAgent {
     now: fn() -> SystemTime,
     programs: Option<Programs>,
     submit: Option<Arc<dyn Submit>>,
+    strictness: Strictness,
 }
 
 /// What is delivered to a mailbox.
@@ -75,7 +77,15 @@ impl LocalAgent {
             now,
             programs: None,
             submit: None,
+            strictness: Strictness::default(),
         }
+    }
+
+    /// Is more or less strict with the files of users than [`Strictness::default`].
+    #[must_use]
+    pub fn with_strictness(mut self, strictness: Strictness) -> Self {
+        self.strictness = strictness;
+        self
     }
 
     /// Also runs programs.
@@ -104,7 +114,7 @@ impl LocalAgent {
     ) -> Outcome {
         let line = mailbox.delivered_to();
         let (looked, checked) = tokio::join!(
-            look(mailbox, default_delivery),
+            look(self.strictness, mailbox, default_delivery),
             trace::open_checked(parcel.content.as_content(), &line)
         );
         let (home, found) = match looked {
@@ -112,8 +122,8 @@ impl LocalAgent {
             Err(outcome) => return outcome,
         };
         match home {
-            Ok(HomeState { sticky: false }) => {}
-            Ok(HomeState { sticky: true }) => {
+            Ok(HomeState { sticky: false, .. }) => {}
+            Ok(HomeState { sticky: true, .. }) => {
                 return deferred(
                     "Home directory is sticky: user is editing his .qmail file. (#4.2.1)\n",
                 );
@@ -193,9 +203,11 @@ impl LocalAgent {
         mailbox: &Mailbox,
         default_delivery: &Bytes,
     ) -> Result<Rehearsal, Outcome> {
-        let (home, found) = look(mailbox, default_delivery).await?;
+        let (home, found) = look(self.strictness, mailbox, default_delivery).await?;
+        let home = home?;
         Ok(Rehearsal {
-            home_is_sticky: home?.sticky,
+            home_is_sticky: home.sticky,
+            group_may_write: home.group_may_write,
             plan: found?.plan,
         })
     }
@@ -206,6 +218,8 @@ impl LocalAgent {
 pub struct Rehearsal {
     /// The home directory is marked as being worked on: deliveries wait.
     pub home_is_sticky: bool,
+    /// Everybody of its group may write to the home directory, and so decide what is done with its owner's mail.
+    pub group_may_write: bool,
     /// What the instructions say.
     pub plan: Plan,
 }
@@ -222,12 +236,16 @@ impl std::fmt::Debug for LocalAgent {
 type Looked = (Result<HomeState, Outcome>, Result<Found, Outcome>);
 
 /// Looks at all files of the mailbox's owner at once. What is wrong with the home comes before what is wrong with a file.
-async fn look(mailbox: &Mailbox, default_delivery: &Bytes) -> Result<Looked, Outcome> {
+async fn look(
+    strictness: Strictness,
+    mailbox: &Mailbox,
+    default_delivery: &Bytes,
+) -> Result<Looked, Outcome> {
     let (mailbox, default_delivery) = (mailbox.clone(), default_delivery.clone());
     let looked = spawn_blocking(move || {
         (
-            lookup::check_home(&home_of(&mailbox)),
-            lookup::find(&mailbox, &default_delivery),
+            lookup::check_home(strictness, &home_of(&mailbox)),
+            lookup::find(strictness, &mailbox, &default_delivery),
         )
     });
     // The runtime is being shut down.
@@ -320,8 +338,12 @@ impl Run<'_> {
         let mut head = from_line(self.parcel.sender, self.seconds);
         head.extend(return_path(self.parcel.sender));
         head.extend(self.mailbox.delivered_to());
-        let path = home_of(self.mailbox).join(OsStr::from_bytes(name));
-        let appended = mbox::append(&path, head, body.as_mut()).await;
+        let mbox = Mbox {
+            path: home_of(self.mailbox).join(OsStr::from_bytes(name)),
+            may_be_link: self.agent.strictness.mbox_links,
+            now: self.agent.now,
+        };
+        let appended = mbox.append(head, body.as_mut()).await;
         appended.map_err(|error| error.outcome(name))
     }
 

@@ -14,7 +14,7 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 
 use super::plan::Plan;
-use super::{deferred, failed};
+use super::{Strictness, deferred, failed};
 use crate::errno::is_temporary;
 
 /// Largest instruction file in octets that is read; a larger one defers the message. A list of two million addresses fits.
@@ -34,20 +34,22 @@ pub(super) struct Found {
 pub(super) struct HomeState {
     /// Its owner is at work on the files in it.
     pub(super) sticky: bool,
+    pub(super) group_may_write: bool,
 }
 
 pub(super) fn home_of(mailbox: &Mailbox) -> PathBuf {
     PathBuf::from(OsString::from_vec(mailbox.home.to_vec()))
 }
 
-/// Fails for a home that is not there, or that others may write to: whoever can write to it could run programs as its owner.
-pub(super) fn check_home(home: &Path) -> Result<HomeState, Outcome> {
+/// Fails for a home that is not there, or that strangers may write to: whoever can write to it could run programs as its owner.
+pub(super) fn check_home(strictness: Strictness, home: &Path) -> Result<HomeState, Outcome> {
     match std::fs::metadata(home.join(".")).map(|metadata| metadata.mode()) {
-        Ok(mode) if mode & OTHERS_WRITE != 0 => {
+        Ok(mode) if mode & strictness.refused_modes != 0 => {
             Err(deferred("Uh-oh: home directory is writable. (#4.7.0)\n"))
         }
         Ok(mode) => Ok(HomeState {
             sticky: mode & STICKY != 0,
+            group_may_write: mode & GROUP_WRITES != 0,
         }),
         Err(error) => Err(told(
             "Unable to switch to ",
@@ -59,11 +61,15 @@ pub(super) fn check_home(home: &Path) -> Result<HomeState, Outcome> {
 }
 
 /// Finds the instruction file, and what owner files there are.
-pub(super) fn find(mailbox: &Mailbox, default_delivery: &Bytes) -> Result<Found, Outcome> {
+pub(super) fn find(
+    strictness: Strictness,
+    mailbox: &Mailbox,
+    default_delivery: &Bytes,
+) -> Result<Found, Outcome> {
     let home = home_of(mailbox);
     let mut found = None;
     for candidate in mailbox.candidates() {
-        if let Some((file, forward_only)) = read(&home, &candidate.name)? {
+        if let Some((file, forward_only)) = read(strictness, &home, &candidate.name)? {
             found = Some((file, forward_only, candidate.default));
             break;
         }
@@ -83,7 +89,11 @@ pub(super) fn find(mailbox: &Mailbox, default_delivery: &Bytes) -> Result<Found,
 }
 
 /// The text of an instruction file, and whether it may only forward; `None` if it is not one.
-fn read(home: &Path, name: &[u8]) -> Result<Option<(Bytes, bool)>, Outcome> {
+fn read(
+    strictness: Strictness,
+    home: &Path,
+    name: &[u8],
+) -> Result<Option<(Bytes, bool)>, Outcome> {
     let trouble = |error: &io::Error| told("Unable to open ", name, error, "(#4.3.0)");
     // Without NONBLOCK a FIFO of that name would hold up the delivery.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -103,7 +113,7 @@ fn read(home: &Path, name: &[u8]) -> Result<Option<(Bytes, bool)>, Outcome> {
     if !metadata.is_file() {
         return Ok(None);
     }
-    if metadata.mode() & OTHERS_WRITE != 0 {
+    if metadata.mode() & strictness.refused_modes != 0 {
         return Err(deferred("Uh-oh: .qmail file is writable. (#4.7.0)\n"));
     }
     let mut text = Vec::new();
@@ -147,6 +157,6 @@ pub(super) fn told(what: &str, name: &[u8], error: &io::Error, status: &str) -> 
 }
 
 /// Mode bits.
-const OTHERS_WRITE: u32 = 0o002;
+const GROUP_WRITES: u32 = 0o020;
 const STICKY: u32 = 0o1000;
 const OWNER_EXECUTES: u32 = 0o100;

@@ -1,23 +1,26 @@
 //! Delivery into files in mbox format.
 //!
-//! One message is written at a time, under an exclusive lock of the whole file. Whatever fails, the file is cut back to what it
-//! was. A crash can leave a part of a message at the end; the next delivery starts on a new line.
+//! One message is written at a time, under exclusive locks of the whole file. Whatever fails, the file is cut back to what it
+//! was. A crash can leave a part of a message at the end. The next delivery starts on a new line, and takes nothing away: from the
+//! file alone a part that we left cannot be told from what another program wrote.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use qmail_core::mbox::Quoter;
 use qmail_core::{Body, Outcome};
-use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
 
 use super::deferred;
 use super::lookup::told;
+use super::mbox_lock::try_lock_mbox;
 
 /// Why a message is not in an mbox.
 #[derive(Debug)]
@@ -41,40 +44,47 @@ impl MboxError {
     }
 }
 
-/// Appends a message: `head`, which starts with the `From ` line, then all of `body`, quoted.
-pub(super) async fn append(
-    path: &Path,
-    head: Vec<u8>,
-    body: &mut dyn Body,
-) -> Result<(), MboxError> {
-    let mut mbox = lock(path.to_owned()).await?;
-    let mut quoter = Quoter::new();
-    let mut text = head;
-    while let Some(chunk) = body.next().await.map_err(MboxError::Read)? {
-        quoter.write(&chunk, &mut text);
-        if text.len() >= BATCH_OCTETS {
-            mbox = blocking(move || mbox.write(&text)).await?;
-            text = Vec::new();
-        }
-    }
-    quoter.finish(&mut text);
-    blocking(move || mbox.write(&text)?.commit()).await
+/// An mbox to append to.
+pub(super) struct Mbox {
+    pub(super) path: PathBuf,
+    /// Whether its name may be a symbolic link.
+    pub(super) may_be_link: bool,
+    pub(super) now: fn() -> SystemTime,
 }
 
-/// Opens the file and gets the lock. Tries until it succeeds, so that no thread is held by somebody else's lock.
-async fn lock(path: PathBuf) -> Result<Appending, MboxError> {
-    let deadline = Instant::now() + LOCK_TIMEOUT;
-    let mut pause = LOCK_PAUSE_FIRST;
-    loop {
-        let path = path.clone();
-        match spawn_blocking(move || Appending::open(&path)).await {
-            Ok(Ok(Some(mbox))) => return Ok(mbox),
-            Ok(Ok(None)) if Instant::now() >= deadline => return Err(MboxError::Locked),
-            Ok(Ok(None)) => sleep(pause).await,
-            Ok(Err(error)) => return Err(MboxError::Open(error)),
-            Err(_) => return Err(MboxError::Open(io::ErrorKind::Interrupted.into())),
+impl Mbox {
+    /// Appends a message: `head`, which starts with the `From ` line, then all of `body`, quoted.
+    pub(super) async fn append(self, head: Vec<u8>, body: &mut dyn Body) -> Result<(), MboxError> {
+        let mut mbox = self.lock().await?;
+        let mut quoter = Quoter::new();
+        let mut text = head;
+        while let Some(chunk) = body.next().await.map_err(MboxError::Read)? {
+            quoter.write(&chunk, &mut text);
+            if text.len() >= BATCH_OCTETS {
+                mbox = blocking(move || mbox.write(&text)).await?;
+                text = Vec::new();
+            }
         }
-        pause = (pause * 2).min(LOCK_PAUSE_MAX);
+        quoter.finish(&mut text);
+        blocking(move || mbox.write(&text)?.commit()).await
+    }
+
+    /// Opens the file and gets the lock. Tries until it succeeds, so that no thread is held by somebody else's lock.
+    async fn lock(self) -> Result<Appending, MboxError> {
+        let this = Arc::new(self);
+        let deadline = Instant::now() + LOCK_TIMEOUT;
+        let mut pause = LOCK_PAUSE_FIRST;
+        loop {
+            let mbox = Arc::clone(&this);
+            match spawn_blocking(move || Appending::open(&mbox)).await {
+                Ok(Ok(Some(mbox))) => return Ok(mbox),
+                Ok(Ok(None)) if Instant::now() >= deadline => return Err(MboxError::Locked),
+                Ok(Ok(None)) => sleep(pause).await,
+                Ok(Err(error)) => return Err(MboxError::Open(error)),
+                Err(_) => return Err(MboxError::Open(io::ErrorKind::Interrupted.into())),
+            }
+            pause = (pause * 2).min(LOCK_PAUSE_MAX);
+        }
     }
 }
 
@@ -99,14 +109,17 @@ struct Appending {
 impl Appending {
     /// `None`: it is locked now, or has just been replaced by another file.
     #[expect(clippy::disallowed_methods, reason = "this is the seam to mbox files")]
-    fn open(path: &Path) -> io::Result<Option<Self>> {
-        let mut options = OpenOptions::new();
+    fn open(mbox: &Mbox) -> io::Result<Option<Self>> {
         // NONBLOCK: a FIFO is refused below rather than waited for.
+        let mut flags = OFlags::NONBLOCK;
+        flags.set(OFlags::NOFOLLOW, !mbox.may_be_link);
+        let mut options = OpenOptions::new();
         options
             .append(true)
             .create(true)
             .mode(0o600)
-            .custom_flags(OFlags::NONBLOCK.bits() as i32);
+            .custom_flags(flags.bits() as i32);
+        let path = &mbox.path;
         let file = match options.clone().read(true).open(path) {
             // Writing is all that is needed.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => options.open(path)?,
@@ -115,25 +128,13 @@ impl Appending {
         if !file.metadata()?.is_file() {
             return Err(io::Error::other("not a regular file"));
         }
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(Errno::WOULDBLOCK | Errno::INTR) => return Ok(None),
-            Err(errno) => return Err(errno.into()),
-        }
-        let metadata = file.metadata()?;
-        // A mail reader may have put another file in its place while we had it open.
-        let named = match std::fs::metadata(path) {
-            Ok(named) => named,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        if (named.dev(), named.ino()) != (metadata.dev(), metadata.ino()) {
+        if !try_lock_mbox(&file, path, (mbox.now)())? {
             return Ok(None);
         }
         let mut appending = Self {
+            octets_before: file.metadata()?.len(),
             file,
             directory: path.parent().unwrap_or(Path::new("/")).to_owned(),
-            octets_before: metadata.len(),
             committed: false,
         };
         appending.end_last_line()?;

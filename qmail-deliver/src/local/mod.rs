@@ -7,8 +7,10 @@ mod agent;
 mod content;
 mod lookup;
 mod mbox;
+mod mbox_lock;
 mod plan;
 mod program;
+mod strictness;
 #[cfg(test)]
 mod tests;
 mod trace;
@@ -26,8 +28,10 @@ use crate::{User, UserDirectory};
 pub use agent::{LocalAgent, Parcel, ParcelContent, Rehearsal};
 pub use content::FileContent;
 pub use lookup::INSTRUCTIONS_OCTETS_MAX;
+pub use mbox_lock::{DOT_LOCK_AGE_MAX, try_lock_mbox};
 pub use plan::{Plan, Step};
 pub use program::Programs;
+pub use strictness::Strictness;
 
 /// Delivers to the users of a [`UserDirectory`], as their instruction files say.
 ///
@@ -136,7 +140,9 @@ pub async fn has_mailbox(users: &dyn UserDirectory, recipient: &Address) -> bool
         return true;
     }
     let mailbox = mailbox(&user, local, host.unwrap_or_default());
-    let looked = tokio::task::spawn_blocking(move || lookup::find(&mailbox, &Bytes::new()));
+    let looked = tokio::task::spawn_blocking(move || {
+        lookup::find(Strictness::default(), &mailbox, &Bytes::new())
+    });
     !matches!(looked.await, Ok(Err(Outcome::Failed(_))))
 }
 

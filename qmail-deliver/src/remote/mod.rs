@@ -42,7 +42,7 @@ use tls::{Security, TlsClient};
 pub use config::RemoteConfig;
 pub use connect::{Connect, Stream, TcpConnect};
 pub use texts::{RecipientReport, RemoteReport};
-pub use tls::TlsPolicy;
+pub use tls::{TlsPolicy, tls_client_config};
 
 /// Delivers to other hosts by SMTP, and by LMTP where a route says so.
 ///

@@ -48,7 +48,7 @@ pub(super) async fn addresses(
         NextHop::Relay(relay) => (of_relay(resolver, &relay.host).await?, relay.port),
         NextHop::Exchangers(domain) => {
             let found = of_domain(resolver, domain, rng).await?;
-            (without_self(found, own)?, Relay::PORT)
+            (without_self(without_nowhere(found)?, own)?, Relay::PORT)
         }
     };
     let mut targets: Vec<Target> = Vec::with_capacity(found.len());
@@ -182,6 +182,21 @@ fn without_self(found: Vec<Preferred>, own: &[IpAddr]) -> Result<Vec<(Bytes, IpA
         return Err(failed(LISTED_AS_EXCHANGER));
     }
     Ok(better)
+}
+
+/// Drops addresses that are no host's beyond this link: whoever owns a domain could have us talk to what listens there for this
+/// host alone. A route may name one.
+fn without_nowhere(mut found: Vec<Preferred>) -> Result<Vec<Preferred>, Outcome> {
+    found.retain(|found| match found.address.to_canonical() {
+        IpAddr::V4(address) => {
+            !address.is_link_local() && !address.is_multicast() && !address.is_broadcast()
+        }
+        IpAddr::V6(address) => !address.is_unicast_link_local() && !address.is_multicast(),
+    });
+    if found.is_empty() {
+        return Err(failed(NO_EXCHANGER));
+    }
+    Ok(found)
 }
 
 /// `d.d.d.d`, `[d.d.d.d]` and `[IPv6:...]` (RFC 5321 section 4.1.3); the tag may be missing.

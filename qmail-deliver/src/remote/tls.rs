@@ -88,7 +88,7 @@ pub(super) struct TlsClient {
 impl TlsClient {
     pub(super) fn new(roots: Option<Arc<RootCertStore>>) -> Self {
         Self {
-            unverified: connector(|provider| Arc::new(AnyCertificate(provider))),
+            unverified: unverifying().into(),
             roots,
             verified: OnceLock::new(),
         }
@@ -123,13 +123,32 @@ impl TlsClient {
             Some(roots) => Arc::clone(roots),
             None => Arc::new(system_roots()?),
         };
-        let config = ClientConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()
-            .map_err(io::Error::other)?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        Ok(self.verified.get_or_init(|| Arc::new(config).into()))
+        let config = verifying(roots)?;
+        Ok(self.verified.get_or_init(|| config.into()))
     }
+}
+
+/// For a client that makes handshakes itself, over a connection of its own: the same versions and suites as ours. With `verified`
+/// the certificate must be valid by those that the system trusts, else any will do.
+///
+/// # Errors
+///
+/// The system trusts nobody.
+pub fn tls_client_config(verified: bool) -> io::Result<Arc<ClientConfig>> {
+    if verified {
+        verifying(Arc::new(system_roots()?))
+    } else {
+        Ok(unverifying())
+    }
+}
+
+fn verifying(roots: Arc<RootCertStore>) -> io::Result<Arc<ClientConfig>> {
+    let config = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(io::Error::other)?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(Arc::new(config))
 }
 
 fn system_roots() -> io::Result<RootCertStore> {
@@ -156,17 +175,15 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
-fn connector(
-    verifier: impl FnOnce(Arc<CryptoProvider>) -> Arc<dyn ServerCertVerifier>,
-) -> TlsConnector {
+fn unverifying() -> Arc<ClientConfig> {
     let provider = provider();
     let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .expect("the provider has suites for both versions")
         .dangerous()
-        .with_custom_certificate_verifier(verifier(provider))
+        .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
         .with_no_client_auth();
-    Arc::new(config).into()
+    Arc::new(config)
 }
 
 /// Takes any certificate: between mail exchangers most are for no name that means anything, and whoever can put himself

@@ -45,17 +45,18 @@ impl MaildirCache {
             .unwrap_or_default()
     }
 
-    /// Takes these in place of what was known of that Maildir.
-    pub(super) fn remember(&self, path: PathBuf, facts: Facts) {
-        let mut remembered = self.lock();
-        if let Some(at) = (remembered.maildirs.iter()).position(|(known, _)| *known == path) {
-            remembered.forget(at);
-        }
-        if !(MESSAGES_MIN..=MESSAGES_MAX).contains(&facts.len()) {
+    /// Takes these in place of what was known of that Maildir. They are only made if there will be room for so many `messages`.
+    pub(super) fn remember(&self, path: PathBuf, messages: usize, facts: impl FnOnce() -> Facts) {
+        self.lock().forget(&path);
+        if !(MESSAGES_MIN..=MESSAGES_MAX).contains(&messages) {
             return;
         }
+        // Making them takes time, and others wait for the lock.
+        let facts = facts();
+        let mut remembered = self.lock();
+        remembered.forget(&path);
         while remembered.messages + facts.len() > MESSAGES_MAX {
-            remembered.forget(0);
+            remembered.forget_at(0);
         }
         remembered.messages += facts.len();
         remembered.maildirs.push_back((path, Arc::new(facts)));
@@ -68,7 +69,13 @@ impl MaildirCache {
 }
 
 impl Remembered {
-    fn forget(&mut self, at: usize) {
+    fn forget(&mut self, path: &Path) {
+        if let Some(at) = (self.maildirs.iter()).position(|(known, _)| known == path) {
+            self.forget_at(at);
+        }
+    }
+
+    fn forget_at(&mut self, at: usize) {
         if let Some((_, facts)) = self.maildirs.remove(at) {
             self.messages -= facts.len();
         }
@@ -101,18 +108,20 @@ mod tests {
     fn what_is_remembered_is_bounded() {
         let cache = MaildirCache::default();
         let known = |path: &str| cache.facts(Path::new(path)).len();
-        cache.remember("small".into(), facts(MESSAGES_MIN - 1));
-        cache.remember("huge".into(), facts(MESSAGES_MAX + 1));
+        let remember =
+            |path: &str, count: usize| cache.remember(path.into(), count, || facts(count));
+        remember("small", MESSAGES_MIN - 1);
+        remember("huge", MESSAGES_MAX + 1);
         assert_eq!((known("small"), known("huge")), (0, 0));
-        cache.remember("a".into(), facts(MESSAGES_MIN));
-        cache.remember("b".into(), facts(MESSAGES_MAX - MESSAGES_MIN));
+        remember("a", MESSAGES_MIN);
+        remember("b", MESSAGES_MAX - MESSAGES_MIN);
         assert_eq!(
             (known("a"), known("b")),
             (MESSAGES_MIN, MESSAGES_MAX - MESSAGES_MIN)
         );
-        cache.remember("a".into(), facts(MESSAGES_MIN + 1));
+        remember("a", MESSAGES_MIN + 1);
         assert_eq!((known("a"), known("b")), (MESSAGES_MIN + 1, 0));
-        cache.remember("a".into(), facts(1));
+        remember("a", 1);
         assert_eq!(cache.lock().messages, 0);
     }
 }

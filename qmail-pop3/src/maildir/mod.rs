@@ -113,19 +113,26 @@ impl Maildrop for MaildirMaildrop {
         let path = self.path.clone();
         let (now_seconds, options) = (self.now_seconds, self.options);
         let known = self.cache.as_ref().map(|cache| cache.facts(&path));
-        let (scan, listing) = blocking(move || {
+        let known = known.unwrap_or_default();
+        let (scan, listing, adds) = blocking(move || {
             let folders = Folders::open(&path)?;
             folders.clean_tmp(now_seconds);
             let before = (!options.show_current_second).then_some(now_seconds);
-            Scan::new(folders, before, &known.unwrap_or_default())
+            let (scan, listing) = Scan::new(folders, before, &known)?;
+            let adds = scan.adds_to(&known);
+            Ok::<_, MaildropError>((scan, listing, adds))
         })
         .await
         .map_err(MaildropError::Unreadable)??;
         let scan = Arc::new(scan);
-        if let Some(cache) = &self.cache {
+        if let Some(cache) = &self.cache
+            && adds
+        {
             // The client need not wait for it.
             let (cache, path, scan) = (cache.clone(), self.path.clone(), Arc::clone(&scan));
-            tokio::task::spawn_blocking(move || cache.remember(path, scan.facts()));
+            tokio::task::spawn_blocking(move || {
+                cache.remember(path, scan.len(), || scan.facts());
+            });
         }
         self.scanned = Some(scan);
         Ok(listing)

@@ -160,6 +160,8 @@ pub(super) struct Scan {
     pub(super) folders: Folders,
     names: Vec<u8>,
     messages: Vec<Message>,
+    /// The file system was asked of some message.
+    news: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -185,6 +187,7 @@ impl Scan {
             folders,
             names: Vec::new(),
             messages: Vec::new(),
+            news: false,
         };
         // In this order nothing is missed that is moved meanwhile, only seen twice.
         for place in [Place::New, Place::Cur] {
@@ -210,6 +213,7 @@ impl Scan {
             folders,
             names,
             messages,
+            news,
         } = self;
         let folder = folders.at(place);
         each_name(folder, |name, kind| {
@@ -221,6 +225,7 @@ impl Scan {
                 FileType::RegularFile => known.get(base(name.to_bytes())).copied(),
                 _ => None,
             };
+            *news |= remembered.is_none();
             let Some(fact) = remembered.or_else(|| look_at(folder, name)) else {
                 return;
             };
@@ -263,6 +268,11 @@ impl Scan {
         // little left to do.
         messages.sort_by_key(|message| message.modified_seconds);
         self.messages = messages;
+    }
+
+    /// Whether the next session would have to ask for something that is not among what is known.
+    pub(super) fn adds_to(&self, known: &Facts) -> bool {
+        self.news || self.messages.len() != known.len()
     }
 
     /// What the next session need not ask for.

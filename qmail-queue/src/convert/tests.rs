@@ -1,4 +1,8 @@
 //! Conversions back and forth, and cut short.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "what is not a spool's own file is looked at as anybody would"
+)]
 
 use std::path::Path;
 use std::sync::Arc;

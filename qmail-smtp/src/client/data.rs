@@ -3,6 +3,7 @@
 use memchr::memchr2;
 
 use super::PartialLine;
+use crate::lines::{Room, copy_as_cr_lf};
 
 /// Turns stored text into what follows DATA's 354: LF becomes CR LF, CR LF stays, a line that begins with a dot gets
 /// another one, and a line of one dot ends it.
@@ -46,24 +47,30 @@ impl Encoder {
             return;
         };
         // One in sixteen octets a line end is more than mail has.
-        sink.reserve(input.len() + input.len() / 16 + 3);
+        let mut sink = Room::new(sink, input.len() + input.len() / 16 + 3);
         if self.cr {
             self.cr = false;
-            self.line_end(sink);
+            self.line_end(&mut sink);
             if first == b'\n' {
                 input = &input[1..];
             }
         }
         while let Some(&octet) = input.first() {
             if self.line_start && octet == b'.' {
-                sink.push(b'.');
+                sink.push(b".");
+            }
+            let whole = copy_as_cr_lf(input, &mut sink);
+            if whole > 0 {
+                self.line_start = true;
+                input = &input[whole..];
+                continue;
             }
             let Some(length) = memchr2(b'\r', b'\n', input) else {
                 self.line_start = false;
-                sink.extend_from_slice(input);
+                sink.push(input);
                 return;
             };
-            sink.extend_from_slice(&input[..length]);
+            sink.push(&input[..length]);
             let end = match (input[length], input.get(length + 1)) {
                 (b'\r', Some(b'\n')) => 2,
                 (b'\r', None) => {
@@ -73,7 +80,7 @@ impl Encoder {
                 }
                 _ => 1,
             };
-            self.line_end(sink);
+            self.line_end(&mut sink);
             input = &input[length + end..];
         }
     }
@@ -84,7 +91,7 @@ impl Encoder {
     ///
     /// Under [`PartialLine::Refuse`], if the last line has no end; nothing is appended then.
     pub fn finish(
-        mut self,
+        self,
         partial_line: PartialLine,
         sink: &mut Vec<u8>,
     ) -> Result<(), PartialLineError> {
@@ -93,14 +100,14 @@ impl Encoder {
             return Err(PartialLineError);
         }
         if !self.line_start {
-            self.line_end(sink);
+            sink.extend_from_slice(b"\r\n");
         }
         sink.extend_from_slice(b".\r\n");
         Ok(())
     }
 
-    fn line_end(&mut self, sink: &mut Vec<u8>) {
-        sink.extend_from_slice(b"\r\n");
+    fn line_end(&mut self, sink: &mut Room<'_>) {
+        sink.push(b"\r\n");
         self.line_start = true;
     }
 }
@@ -147,6 +154,28 @@ mod tests {
                     String::from_utf8_lossy(&found),
                     expected,
                     "{input:?} in pieces of {size}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_text_of_several_blocks_may_be_cut_anywhere() {
+        for end in ["\n", "\r\n", "\r"] {
+            let (mut text, mut expected) = (String::new(), String::new());
+            for length in [0, 1, 62, 63, 64, 65, 100, 3, 0, 61, 31, 31, 200, 7] {
+                let dot = if length % 2 == 1 { "." } else { "" };
+                let line = format!("{dot}{}", "a".repeat(length));
+                text += &format!("{line}{end}");
+                expected += &format!("{dot}{line}\r\n");
+            }
+            expected += ".\r\n";
+            for size in 1..300 {
+                let found = encoded(text.as_bytes(), size);
+                assert_eq!(
+                    String::from_utf8_lossy(&found),
+                    expected,
+                    "{end:?} in pieces of {size}"
                 );
             }
         }

@@ -96,7 +96,11 @@ impl Exchange {
                         true => recipient.quoted_utf8(),
                         false => recipient.quoted(),
                     });
-                    sink.extend_from_slice(b">\r\n");
+                    sink.push(b'>');
+                    if extensions.dsn {
+                        self.transaction.write_wishes_of(index, sink);
+                    }
+                    sink.extend_from_slice(b"\r\n");
                 }
                 Some(Step::Data) => sink.extend_from_slice(b"DATA\r\n"),
                 None => return,
@@ -128,6 +132,9 @@ impl Exchange {
         }
         if self.utf8 {
             sink.extend_from_slice(b" SMTPUTF8");
+        }
+        if extensions.dsn {
+            self.transaction.write_wishes(sink);
         }
         sink.extend_from_slice(b"\r\n");
     }

@@ -35,3 +35,5 @@ pub use extensions::{Extensions, Limits, Mechanisms};
 pub use reply::{REPLY_OCTETS_MAX, REPLY_TEXT_OCTETS_MAX, ReplyError, ReplyReader, ServerReply};
 pub use session::Session;
 pub use transaction::{StartError, Transaction, UnsendableError};
+
+pub use crate::dsn::{Notify, RcptParameters, Return};

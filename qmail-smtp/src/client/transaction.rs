@@ -1,9 +1,11 @@
 //! What a client session is given to do.
 
+use bytes::Bytes;
 use qmail_core::{Address, ReversePath};
 
 use super::Extensions;
 use crate::BodyType;
+use crate::dsn::{self, ENVID_OCTETS_MAX, ORCPT_OCTETS_MAX, RcptParameters, Return, encode_xtext};
 
 /// One message to be sent; its text comes later.
 #[derive(Clone, Debug)]
@@ -17,6 +19,14 @@ pub struct Transaction {
     pub octets: Option<u64>,
     /// What the text consists of, for BODY. Default: not said.
     pub body: Option<BodyType>,
+    /// How much of the message a bounce is to bring back. Default: not said. This and the next two are said to a server that
+    /// announces DSN (RFC 3461), and to no other.
+    pub ret: Option<Return>,
+    /// What the sender knows the message by, for ENVID; at most 100 octets as it is coded. Default: not said.
+    pub envelope_id: Option<Bytes>,
+    /// NOTIFY and ORCPT of each recipient, by its place in [`Self::recipients`]; for those beyond the end nothing is said. Default:
+    /// empty. A server session's [`RcptParameters`] can be passed on as they are.
+    pub parameters: Vec<RcptParameters>,
 }
 
 impl Transaction {
@@ -27,6 +37,9 @@ impl Transaction {
             recipients,
             octets: None,
             body: None,
+            ret: None,
+            envelope_id: None,
+            parameters: Vec::new(),
         }
     }
 
@@ -48,6 +61,9 @@ impl Transaction {
         if let Some(index) = self.recipients.iter().position(|to| !is_sendable(to)) {
             return Err(StartError::Recipient { index });
         }
+        if !self.wishes_are_sendable() {
+            return Err(StartError::Parameters);
+        }
         if !extensions.smtp_utf8 {
             if self.sender.is_utf8() {
                 return Err(StartError::Utf8Sender);
@@ -66,6 +82,41 @@ impl Transaction {
                 Err(StartError::TooManyRecipients { most: taken })
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Whether ENVID and every ORCPT can be coded.
+    fn wishes_are_sendable(&self) -> bool {
+        let fits = |text: &Bytes, octets_max| encode_xtext(text, octets_max).is_some();
+        let id = self.envelope_id.as_ref();
+        let mut originals = self.parameters.iter().filter_map(|it| it.original.as_ref());
+        id.is_none_or(|id| fits(id, ENVID_OCTETS_MAX))
+            && originals.all(|it| dsn::is_original(it) && fits(it, ORCPT_OCTETS_MAX))
+    }
+
+    /// Writes RET and ENVID.
+    pub(super) fn write_wishes(&self, sink: &mut Vec<u8>) {
+        match self.ret {
+            Some(Return::Full) => sink.extend_from_slice(b" RET=FULL"),
+            Some(Return::Headers) => sink.extend_from_slice(b" RET=HDRS"),
+            None => {}
+        }
+        if let Some(id) = &self.envelope_id {
+            write_xtext(b" ENVID=", id, ENVID_OCTETS_MAX, sink);
+        }
+    }
+
+    /// Writes NOTIFY and ORCPT of a recipient.
+    pub(super) fn write_wishes_of(&self, index: usize, sink: &mut Vec<u8>) {
+        let Some(parameters) = self.parameters.get(index) else {
+            return;
+        };
+        if let Some(notify) = parameters.notify {
+            sink.extend_from_slice(b" NOTIFY=");
+            notify.write(sink);
+        }
+        if let Some(original) = &parameters.original {
+            write_xtext(b" ORCPT=", original, ORCPT_OCTETS_MAX, sink);
         }
     }
 
@@ -90,6 +141,14 @@ impl Transaction {
                 domains.len() <= domains_most
             })
             .count()
+    }
+}
+
+fn write_xtext(keyword: &[u8], text: &[u8], octets_max: usize, sink: &mut Vec<u8>) {
+    // What cannot be coded was refused when the transaction began.
+    if let Some(text) = encode_xtext(text, octets_max) {
+        sink.extend_from_slice(keyword);
+        sink.extend_from_slice(&text);
     }
 }
 
@@ -126,6 +185,9 @@ pub enum StartError {
         /// Its place in [`Transaction::recipients`].
         index: usize,
     },
+    /// ENVID or an ORCPT is empty, too long, or has control octets; or the latter has no kind of address.
+    #[error("a parameter for delivery status notifications cannot be sent")]
+    Parameters,
     /// The sender is an internationalized address, and the server does not announce SMTPUTF8: permanent, 5.6.7 (RFC 6531
     /// section 3.5).
     #[error("the sender's address needs SMTPUTF8, which the server does not have")]

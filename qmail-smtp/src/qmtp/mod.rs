@@ -44,7 +44,7 @@ pub const PATH_OCTETS_MAX: usize = 999;
 
 /// Most octets that the recipients of one package may have together; beyond, the session ends with
 /// [`CloseReason::TooLong`]. Bounds what a session can be made to hold.
-pub const ENVELOPE_OCTETS_MAX: usize = 4 * 1024 * 1024;
+pub const ENVELOPE_OCTETS_MAX: usize = 16 * 1024 * 1024;
 
 /// What happened.
 #[derive(Debug)]

@@ -6,9 +6,10 @@ use nom::sequence::preceded;
 use nom::{IResult, Parser};
 use qmail_core::{Address, ReversePath};
 
-use super::parameters::{MailParameters, RcptParameters};
+use super::parameters::MailParameters;
 use super::path::path;
 use super::{Config, ParameterPolicy};
+use crate::dsn::RcptParameters;
 
 /// One command with the part of its line that belongs to it.
 #[derive(Debug, PartialEq, Eq)]

@@ -4,6 +4,7 @@ use memchr::memchr2;
 
 use super::hops::HopCounter;
 use super::{BareCr, BareLf};
+use crate::lines::{Room, copy_as_lf};
 
 /// Turns what follows DATA's 354 into message text: CR LF becomes LF, the first dot of a line goes, and a line that is
 /// exactly `.` ends it.
@@ -96,7 +97,7 @@ impl Decoder {
     /// Appends the text in `input` to `sink`, at most one octet more than `input` has. Returns how much was taken: all of it
     /// with [`Progress::More`].
     pub fn decode(&mut self, input: &[u8], sink: &mut Vec<u8>) -> (usize, Progress) {
-        sink.reserve(input.len() + 1);
+        let mut sink = Room::new(sink, input.len() + 1);
         let mut taken = 0;
         while let Some(&octet) = input.get(taken) {
             match self.at {
@@ -116,7 +117,7 @@ impl Decoder {
                 At::Cr if octet == b'\n' => {
                     self.at = At::LineStart;
                     taken += 1;
-                    if self.line_end(sink) {
+                    if self.line_end(&mut sink) {
                         return (taken, Progress::Looping);
                     }
                 }
@@ -125,12 +126,12 @@ impl Decoder {
                         return (taken, Progress::BareCr);
                     }
                     self.header_text(b"\r");
-                    sink.push(b'\r');
+                    sink.push(b"\r");
                     self.at = At::Text;
                 }
                 At::Text => {
                     if self.hops.ended() {
-                        let whole = copy_whole_lines(&input[taken..], sink);
+                        let whole = copy_as_lf(&input[taken..], &mut sink);
                         if whole > 0 {
                             self.at = At::LineStart;
                             taken += whole;
@@ -140,7 +141,7 @@ impl Decoder {
                     let rest = &input[taken..];
                     let end = memchr2(b'\r', b'\n', rest).unwrap_or(rest.len());
                     self.header_text(&rest[..end]);
-                    sink.extend_from_slice(&rest[..end]);
+                    sink.push(&rest[..end]);
                     taken += end;
                     match rest.get(end) {
                         None => {}
@@ -153,7 +154,7 @@ impl Decoder {
                         }
                         Some(_) => {
                             taken += 1;
-                            if self.line_end(sink) {
+                            if self.line_end(&mut sink) {
                                 return (taken, Progress::Looping);
                             }
                         }
@@ -165,8 +166,8 @@ impl Decoder {
     }
 
     /// Whether that makes a loop.
-    fn line_end(&mut self, sink: &mut Vec<u8>) -> bool {
-        sink.push(b'\n');
+    fn line_end(&mut self, sink: &mut Room<'_>) -> bool {
+        sink.push(b"\n");
         self.hops.line_end()
     }
 
@@ -177,24 +178,69 @@ impl Decoder {
     }
 }
 
-/// The common case: copies whole lines, the first from within, as long as they end in CR LF and the next does not begin with
-/// a dot.
-fn copy_whole_lines(input: &[u8], sink: &mut Vec<u8>) -> usize {
-    let mut start = 0;
-    while let Some(length) = memchr2(b'\r', b'\n', &input[start..]) {
-        let end = start + length;
-        if input.get(end..end + 2) != Some(b"\r\n") {
-            break;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is stored of lines of many lengths, some of which begin with dots, and what was sent of them.
+    fn text() -> (Vec<u8>, Vec<u8>) {
+        let (mut stored, mut sent) = (b"Subject: x\n\n".to_vec(), b"Subject: x\r\n\r\n".to_vec());
+        for length in [0, 1, 62, 63, 64, 65, 100, 3, 0, 61, 31, 31, 200, 7] {
+            let line = [
+                &b"."[..if length % 2 == 1 { 1 } else { 0 }],
+                &vec![b'a'; length],
+            ]
+            .concat();
+            stored.extend_from_slice(&[&line[..], b"\n"].concat());
+            if line.starts_with(b".") {
+                sent.push(b'.');
+            }
+            sent.extend_from_slice(&[&line[..], b"\r\n"].concat());
         }
-        // One copy, CR included, and the LF in the CR's place.
-        sink.extend_from_slice(&input[start..=end]);
-        if let Some(last) = sink.last_mut() {
-            *last = b'\n';
+        sent.extend_from_slice(b".\r\n");
+        (stored, sent)
+    }
+
+    fn decoded<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<u8>, Progress) {
+        let mut decoder = Decoder::new(BareLf::Refuse, BareCr::Refuse, 100);
+        let mut found = Vec::new();
+        for piece in pieces {
+            let (taken, progress) = decoder.decode(piece, &mut found);
+            if progress != Progress::More {
+                return (found, progress);
+            }
+            assert_eq!(taken, piece.len());
         }
-        start = end + 2;
-        if input.get(start) == Some(&b'.') {
-            break;
+        (found, Progress::More)
+    }
+
+    #[test]
+    fn a_text_of_several_blocks_may_be_cut_anywhere() {
+        let (stored, sent) = text();
+        let whole = (stored, Progress::End);
+        for cut in 0..sent.len() {
+            let (head, tail) = sent.split_at(cut);
+            assert_eq!(decoded([head, tail].into_iter()), whole, "cut at {cut}");
+        }
+        for size in 1..300 {
+            assert_eq!(decoded(sent.chunks(size)), whole, "pieces of {size}");
         }
     }
-    start
+
+    #[test]
+    fn a_line_end_that_is_none_is_found_anywhere() {
+        let (_, sent) = text();
+        for (from, to, want) in [
+            (&b"\r\n"[..], &b"\n"[..], Progress::BareLf),
+            (b"a", b"\n", Progress::BareLf),
+            (b"a", b"\r", Progress::BareCr),
+        ] {
+            for place in memchr::memmem::find_iter(&sent, from) {
+                let mut bad = sent.clone();
+                bad.splice(place..place + from.len(), to.iter().copied());
+                let (_, found) = decoded([&bad[..]].into_iter());
+                assert_eq!(found, want, "at {place}");
+            }
+        }
+    }
 }

@@ -4,7 +4,8 @@ use bytes::Bytes;
 use qmail_core::sasl::{Failure, Inquiry};
 use qmail_core::{Account, Address, Envelope, Question, Reply, ReversePath};
 
-use super::parameters::{MailParameters, RcptParameters};
+use super::parameters::MailParameters;
+use crate::dsn::RcptParameters;
 
 /// What happened. Those with a question wait for its answer.
 #[derive(Debug)]

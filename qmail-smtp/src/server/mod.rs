@@ -39,6 +39,8 @@ mod transmit;
 pub use config::{BareCr, BareLf, Config, Dialect, Extensions, Login, ParameterPolicy, Timeouts};
 pub use data::{Decoder, Progress};
 pub use event::{AbortReason, Auth, BodyEnd, CloseReason, Data, Event, Mail, Rcpt, Verdict};
-pub use parameters::{MailParameters, Notify, RcptParameters, Return};
+pub use parameters::MailParameters;
 pub use path::PATH_OCTETS_MAX;
 pub use session::Session;
+
+pub use crate::dsn::{Notify, RcptParameters, Return};

@@ -11,12 +11,7 @@ use nom::{IResult, Parser};
 use super::Config;
 use super::command::ArgumentError;
 use crate::BodyType;
-
-/// Longest `ENVID=` in characters, coded: RFC 3461 section 4.4.
-const ENVID_OCTETS_MAX: usize = 100;
-
-/// Longest `ORCPT=` in characters, coded: RFC 3461 section 4.2.
-const ORCPT_OCTETS_MAX: usize = 500;
+use crate::dsn::{self, ENVID_OCTETS_MAX, Notify, ORCPT_OCTETS_MAX, RcptParameters, Return};
 
 /// What a client may add to MAIL. Only what was announced can be there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,36 +30,6 @@ pub struct MailParameters {
     pub ret: Option<Return>,
     /// `ENVID=` (RFC 3461 section 4.4), decoded.
     pub envelope_id: Option<Bytes>,
-}
-
-/// How much of the message a bounce is to bring back (RFC 3461 section 4.3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Return {
-    /// `FULL`.
-    Full,
-    /// `HDRS`.
-    Headers,
-}
-
-/// What a client may add to RCPT. Only what was announced can be there.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct RcptParameters {
-    /// `NOTIFY=` (RFC 3461 section 4.1).
-    pub notify: Option<Notify>,
-    /// `ORCPT=` (RFC 3461 section 4.2): the original recipient, as `rfc822;joe@example.org`, decoded.
-    pub original: Option<Bytes>,
-}
-
-/// When the sender wants to be told (RFC 3461 section 4.1). None of them: never.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Notify {
-    /// Once the message was delivered.
-    pub success: bool,
-    /// When it cannot be delivered.
-    pub failure: bool,
-    /// While its delivery is delayed.
-    pub delay: bool,
 }
 
 impl MailParameters {
@@ -222,10 +187,10 @@ fn notify(value: Option<&[u8]>) -> Result<Notify, ArgumentError> {
 /// `ORCPT=`: kind of address, semicolon, coded address.
 fn original(value: Option<&[u8]>) -> Result<Bytes, ArgumentError> {
     let value = bounded(value, ORCPT_OCTETS_MAX)?;
-    match memchr::memchr(b';', value) {
-        Some(semicolon) if semicolon > 0 && semicolon + 1 < value.len() => xtext(value),
-        _ => Err(ArgumentError::BadParameter),
+    if !dsn::is_original(value) {
+        return Err(ArgumentError::BadParameter);
     }
+    xtext(value)
 }
 
 fn bounded(value: Option<&[u8]>, octets_max: usize) -> Result<&[u8], ArgumentError> {
@@ -234,37 +199,8 @@ fn bounded(value: Option<&[u8]>, octets_max: usize) -> Result<&[u8], ArgumentErr
         .ok_or(ArgumentError::BadParameter)
 }
 
-/// Decodes `+` with two hexadecimal digits (RFC 3461 section 4, xtext). What would be a control octet is refused: nobody needs
-/// it, and it would go into header fields of a bounce.
 fn xtext(text: &[u8]) -> Result<Bytes, ArgumentError> {
-    let mut plain = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((&octet, tail)) = rest.split_first() {
-        rest = tail;
-        plain.push(if octet == b'+' {
-            let (digits, tail) = rest
-                .split_at_checked(2)
-                .ok_or(ArgumentError::BadParameter)?;
-            rest = tail;
-            hex_octet(digits).ok_or(ArgumentError::BadParameter)?
-        } else {
-            octet
-        });
-    }
-    Ok(plain.into())
-}
-
-/// Upper-case digits only, as the RFC says; no control octet.
-fn hex_octet(digits: &[u8]) -> Option<u8> {
-    let octet = digits.iter().try_fold(0_u8, |octet, digit| {
-        let value = match digit {
-            b'0'..=b'9' => digit - b'0',
-            b'A'..=b'F' => digit - b'A' + 10,
-            _ => return None,
-        };
-        Some(octet * 16 + value)
-    })?;
-    (octet >= b' ' && octet != 0x7f).then_some(octet)
+    dsn::decode_xtext(text).ok_or(ArgumentError::BadParameter)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! answered, and no raw control octet reaches the log. An entry without `expect` is held to these only; what its `must`
 //! says beyond them needs a test of its own.
 
+mod clock;
 mod conversation;
 mod encrypted;
 mod generate;

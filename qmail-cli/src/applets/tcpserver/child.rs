@@ -11,7 +11,7 @@ use qmail_deliver::HickoryResolver;
 
 use super::{Options, Verbosity};
 use crate::applet::Call;
-use crate::tcp_peer::{TcpPeer, confirmed_name_of, name_of, set};
+use crate::tcp_peer::{RemoteName, TcpPeer, set};
 use crate::{cdb_file, exit, stdio};
 
 /// As much of an ident answer as is kept.
@@ -79,18 +79,12 @@ async fn find_out(mut peer: TcpPeer, options: &Options<'_>) -> TcpPeer {
     peer.local_host = options.local_name.clone().map(Into::into);
     let wanted = options.look_up_remote || peer.local_host.is_none();
     if wanted && let Ok(resolver) = HickoryResolver::system() {
-        if peer.local_host.is_none() {
-            let name = name_of(&resolver, peer.local.ip()).await;
-            peer.local_host = name.ok().flatten();
-        }
-        if options.look_up_remote {
-            let name = if options.paranoid {
-                confirmed_name_of(&resolver, peer.remote.ip()).await
-            } else {
-                name_of(&resolver, peer.remote.ip()).await
-            };
-            peer.remote_host = name.ok().flatten();
-        }
+        let remote = match (options.look_up_remote, options.paranoid) {
+            (false, _) => RemoteName::Unasked,
+            (true, false) => RemoteName::AsTold,
+            (true, true) => RemoteName::Confirmed,
+        };
+        peer.look_up_names(&resolver, remote).await;
     }
     if let Some(wait) = options.ident {
         peer.ask_ident(wait, IDENT_OCTETS_MAX).await;

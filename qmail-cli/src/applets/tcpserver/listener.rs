@@ -1,7 +1,6 @@
 //! The process that accepts connections, and counts the children that serve them.
 
 use std::ffi::OsString;
-use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, ToSocketAddrs as _};
 use std::os::fd::OwnedFd;
@@ -16,6 +15,7 @@ use tokio::net::TcpStream;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{CHILD, Options, Verbosity};
+use crate::tcp_peer::port_number;
 use crate::{exit, stdio};
 
 /// How long to wait when the system has no room for another connection or process.
@@ -53,12 +53,7 @@ fn serve(options: &Options<'_>, arguments: &[OsString]) -> Result<(), String> {
 }
 
 fn address(options: &Options<'_>) -> Result<SocketAddr, String> {
-    let port_text = options.port.to_string_lossy();
-    let port = port_text
-        .parse()
-        .ok()
-        .or_else(|| service(&port_text))
-        .ok_or_else(|| format!("unable to figure out port number for {port_text}"))?;
+    let port = port_number(options.port)?;
     let host = options.host.to_string_lossy();
     if host == "0" {
         return Ok((Ipv4Addr::UNSPECIFIED, port).into());
@@ -71,19 +66,6 @@ fn address(options: &Options<'_>) -> Result<SocketAddr, String> {
         .ok()
         .and_then(|mut addresses| addresses.next())
         .ok_or_else(|| format!("no IP address for {host}"))
-}
-
-/// The TCP port of a service, from services(5).
-fn service(name: &str) -> Option<u16> {
-    let services = fs::read_to_string("/etc/services").ok()?;
-    services.lines().find_map(|line| {
-        let line = line.split('#').next()?;
-        let mut words = line.split_whitespace();
-        let official = words.next()?;
-        let port = words.next()?.strip_suffix("/tcp")?;
-        let named = official == name || words.any(|alias| alias == name);
-        named.then(|| port.parse().ok()).flatten()
-    })
 }
 
 fn listen(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {

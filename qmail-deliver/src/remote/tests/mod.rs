@@ -2,6 +2,7 @@ mod net;
 mod routes;
 mod tls;
 
+use bytes::Bytes;
 use std::time::Duration;
 
 use insta::assert_snapshot;

@@ -1,6 +1,8 @@
 //! The domain name system by hickory-resolver.
 
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod tests;
 
 use std::net::{IpAddr, SocketAddr};

@@ -41,7 +41,12 @@ pub(super) fn hold(
     }
     let _ = stream.set_read_timeout(Some(PATIENCE));
     let mut client = identity.connection();
-    let made = client.complete_io(&mut stream).is_ok();
+    let made = match client.complete_io(&mut stream) {
+        Ok(_) => true,
+        // A server that closes has made sure, too.
+        Err(error) if is_end(&error) => false,
+        Err(error) => return Err(format!("neither a handshake nor an end: {error}")),
+    };
     if made {
         let mut stream = Stream::new(&mut client, &mut stream);
         let _ = stream.sock.set_read_timeout(Some(QUIET));
@@ -65,6 +70,11 @@ pub(super) fn hold(
         }
     }
     Ok(heard.into_transcript(!made))
+}
+
+fn is_end(error: &std::io::Error) -> bool {
+    use ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), UnexpectedEof | ConnectionReset | BrokenPipe)
 }
 
 /// Asks for new keys as often as it can, and says whether the server bore it.

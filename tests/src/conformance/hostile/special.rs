@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::conversation::{self, Mode, Protocol};
 use super::world::World;
-use super::{encrypted, generate};
+use super::{clock, encrypted, generate};
 
 /// How long a server may take to do what a second's limit makes it do.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -23,6 +23,9 @@ pub(super) fn play(id: &str) -> Option<Play> {
         "UTF8-downgrade" => utf8_downgrade,
         "TLS-renegotiation-flood" => key_update_flood,
         "LEN-databytes-exact" => databytes_exact,
+        "SLOW-clock-forward" => clock::forward,
+        "POP3-idle" => pop3_idle,
+        "POP3-1M-messages" => huge_maildir,
         _ => return None,
     })
 }
@@ -184,6 +187,92 @@ fn databytes_exact(program: &str) -> Result<String, String> {
         }
     }
     wrong.push_str(&world.trouble());
+    Ok(wrong)
+}
+
+/// A login, a deletion, and silence: an end by the server's patience is no QUIT.
+fn pop3_idle(program: &str) -> Result<String, String> {
+    let world = world(program, &[("timeoutpop3d", "2\n")], false)?;
+    let begun = Instant::now();
+    let pieces = [b"USER alice\r\nPASS secret\r\nDELE 1\r\n".to_vec()];
+    let transcript = conversation::hold(
+        world.address(Protocol::Pop3),
+        Protocol::Pop3,
+        Mode::Hold,
+        &pieces,
+        true,
+    )?;
+    let mut wrong = world.trouble();
+    let deleted = transcript.replies.len() == 4
+        && transcript
+            .replies
+            .iter()
+            .all(|reply| reply.starts_with("+OK"));
+    if !deleted {
+        wrong.push_str(&format!("  replies: {:?}\n", transcript.replies));
+    }
+    if !transcript.closed || begun.elapsed() > PATIENCE {
+        wrong.push_str("  a client that says nothing more is waited for\n");
+    }
+    if world.deleted() > 0 {
+        wrong.push_str("  what was only marked is gone\n");
+    }
+    Ok(wrong)
+}
+
+/// A tenth of the million: its tenth of the time, counted as that of the processor, since others work here too.
+fn huge_maildir(program: &str) -> Result<String, String> {
+    const MESSAGES: usize = 100_000;
+    const MILLISECONDS_MAX: u64 = 500;
+    // Those of a session, and those that are remembered for the next one, which is not done for a million.
+    const OCTETS_EACH_MAX: u64 = 200 + 100;
+    let world = world(program, &[], false)?;
+    world
+        .add_messages(MESSAGES)
+        .map_err(|error| error.to_string())?;
+    let (resident, worked) = (world.resident_kib(), world.worked_milliseconds());
+    let login = [b"USER alice\r\nPASS secret\r\nSTAT\r\n".to_vec()];
+    let hold = |pieces: &[Vec<u8>]| {
+        conversation::hold(
+            world.address(Protocol::Pop3),
+            Protocol::Pop3,
+            Mode::Lockstep,
+            pieces,
+            false,
+        )
+    };
+    let transcript = hold(&login)?;
+    let worked = world.worked_milliseconds().saturating_sub(worked);
+    let mut wrong = world.trouble();
+    let all = format!("+OK {} ", MESSAGES + 2);
+    if !transcript
+        .replies
+        .last()
+        .is_some_and(|it| it.starts_with(&all))
+    {
+        wrong.push_str(&format!("  replies: {:?}\n", transcript.replies));
+    }
+    if worked > MILLISECONDS_MAX {
+        wrong.push_str(&format!(
+            "  the login took {worked} ms of the processor, more than {MILLISECONDS_MAX}\n"
+        ));
+    }
+    let lists = [b"USER alice\r\nPASS secret\r\nLIST\r\nUIDL\r\nQUIT\r\n".to_vec()];
+    let lines = hold(&lists)?
+        .output
+        .iter()
+        .filter(|&&it| it == b'\n')
+        .count();
+    if lines < 2 * MESSAGES {
+        wrong.push_str(&format!("  LIST and UIDL had {lines} lines\n"));
+    }
+    let now = world.resident_most_kib().unwrap_or(u64::MAX);
+    let grown = now.saturating_sub(resident) * 1024;
+    if grown > OCTETS_EACH_MAX * MESSAGES as u64 {
+        wrong.push_str(&format!(
+            "  memory grew by {grown} octets for {MESSAGES} messages\n"
+        ));
+    }
     Ok(wrong)
 }
 

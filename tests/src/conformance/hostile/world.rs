@@ -145,6 +145,38 @@ impl World {
         line.split_whitespace().nth(1)?.parse().ok()
     }
 
+    /// How long processors have worked for the server, in milliseconds.
+    pub(super) fn worked_milliseconds(&self) -> u64 {
+        let stat =
+            fs::read_to_string(format!("/proc/{}/stat", self.server.id())).unwrap_or_default();
+        // Behind the name, which may hold anything, the 12th and 13th: hundredths of a second (proc(5)).
+        let (_, fields) = stat.rsplit_once(')').unwrap_or_default();
+        let hundredths = fields.split_whitespace().skip(11).take(2);
+        hundredths
+            .filter_map(|it| it.parse::<u64>().ok())
+            .sum::<u64>()
+            * 10
+    }
+
+    /// So many more messages for alice, all of the same text.
+    pub(super) fn add_messages(&self, count: usize) -> std::io::Result<()> {
+        // As many names as any file system lets a file have.
+        const LINKS_MAX: usize = 30_000;
+        let new = self.home.join("alice/Maildir/new");
+        let mut first = new.clone();
+        for number in 0..count {
+            let path = new.join(format!("100000001{number}.M1P1.mail.test"));
+            if number % LINKS_MAX == 0 {
+                fs::write(&path, "Subject: x\n\nx\n")?;
+                tree::set_age(&path, AGE_SECONDS)?;
+                first = path;
+            } else {
+                fs::hard_link(&first, &path)?;
+            }
+        }
+        Ok(())
+    }
+
     /// What the server wrote.
     pub(super) fn log(&self) -> Vec<String> {
         self.server.lines()

@@ -49,6 +49,22 @@ pub struct Scenario {
     pub expect: Map<String, Value>,
 }
 
+impl Scenario {
+    /// Whether a file of a user says to send mail on. What delivers it must then be able to put it into the queue, as must what makes
+    /// bounces where the machine has the classic users: for that the classic qmail-queue is setuid, in the one home that it knows; in a
+    /// home of one's own all run as the same user.
+    fn forwards(&self) -> bool {
+        let of_users = self.users.0.iter().flat_map(|(_, files)| &files.0);
+        let mut files = self.alias.0.iter().chain(of_users);
+        files.any(|(_, file)| {
+            let content = file.describe().content.0;
+            content
+                .split(|&octet| octet == b'\n')
+                .any(|line| line.starts_with(b"&"))
+        })
+    }
+}
+
 /// Outcomes by recipient.
 type RemoteScript = Table<Vec<RemoteOutcome>>;
 

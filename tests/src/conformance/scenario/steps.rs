@@ -20,7 +20,7 @@ use super::super::process;
 use super::super::run::Observation;
 use super::super::tree;
 use super::log::{Labels, lines, normalize};
-use super::world::{SPLIT, World, number, own};
+use super::world::{SPLIT, World, number};
 use super::{INJECT, Inject, Plant, START, START_ARGUMENT, SignalName, Step};
 
 /// How long a step waits for something that should come at once.
@@ -239,7 +239,7 @@ impl Play<'_> {
         if plant.mess.is_some() {
             let path = split("mess");
             fs::hard_link(&born, &path)?;
-            own(&path, "qmailq", Some(0o644))?;
+            self.world.own(&path, "qmailq", Some(0o644))?;
             if let Some(age) = plant.age {
                 tree::set_age(&path, age)?;
             }
@@ -248,7 +248,7 @@ impl Play<'_> {
         for (name, content) in [("intd", &plant.intd), ("todo", &plant.todo)] {
             if let Some(content) = content {
                 fs::write(flat(name), &content.0)?;
-                own(&flat(name), "qmailq", Some(0o644))?;
+                self.world.own(&flat(name), "qmailq", Some(0o644))?;
             }
         }
         if plant.todo.is_some() && plant.intd.is_none() && !plant.nointd {
@@ -262,13 +262,13 @@ impl Play<'_> {
         ] {
             if let Some(content) = content {
                 fs::write(&path, &content.0)?;
-                own(&path, "qmails", Some(0o600))?;
+                self.world.own(&path, "qmails", Some(0o600))?;
             }
         }
         for (name, content) in &plant.noise.0 {
             let path = queue.join(name.as_os());
             fs::write(&path, &content.0)?;
-            own(&path, "qmailq", Some(0o644))?;
+            self.world.own(&path, "qmailq", Some(0o644))?;
             if let Some(age) = plant.age {
                 tree::set_age(&path, age)?;
             }

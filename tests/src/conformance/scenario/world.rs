@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -59,6 +60,8 @@ pub(super) struct World<'a> {
     pub(super) qmail: PathBuf,
     pub(super) homes: PathBuf,
     environment: Vec<(&'static str, OsString)>,
+    /// Everything runs as an ordinary user, although the runner is root.
+    unprivileged: bool,
     /// What the homes held before anything ran.
     pub(super) homes_before: BTreeMap<Octets, Vec<u8>>,
     _work: tempfile::TempDir,
@@ -75,6 +78,8 @@ impl<'a> World<'a> {
             homes: root.join("homes"),
             root,
             environment: Vec::new(),
+            unprivileged: machine::is_root()
+                && (scenario.forwards() || accounts::of_the_machine("qmailq").is_some()),
             homes_before: BTreeMap::new(),
             _work: work,
         };
@@ -82,6 +87,9 @@ impl<'a> World<'a> {
         world.make_queue().doing("making the queue")?;
         world.make_users().doing("making the users")?;
         world.make_remote().doing("making the remote program")?;
+        if world.unprivileged {
+            tree::give(&world.root, NOBODY, NOBODY).doing("giving away the system")?;
+        }
 
         let done = world.run_program(NEWU, &[])?;
         if done.exit != 0 {
@@ -108,7 +116,7 @@ impl<'a> World<'a> {
     /// The queue tree with the owners and modes of a classic installation.
     fn make_queue(&self) -> std::io::Result<()> {
         let queue = self.qmail.join("queue");
-        own(&queue, "qmailq", Some(0o750))?;
+        self.own(&queue, "qmailq", Some(0o750))?;
         for (name, user, mode, split) in [
             ("pid", "qmailq", 0o700, 0),
             ("intd", "qmailq", 0o700, 0),
@@ -122,21 +130,21 @@ impl<'a> World<'a> {
         ] {
             let directory = queue.join(name);
             fs::create_dir(&directory)?;
-            own(&directory, user, Some(mode))?;
+            self.own(&directory, user, Some(mode))?;
             for part in 0..split {
                 let part = directory.join(part.to_string());
                 fs::create_dir(&part)?;
-                own(&part, user, Some(mode))?;
+                self.own(&part, user, Some(mode))?;
             }
         }
         let lock = queue.join("lock");
         fs::write(lock.join("tcpto"), [0; 1024])?;
-        own(&lock.join("tcpto"), "qmailr", Some(0o644))?;
+        self.own(&lock.join("tcpto"), "qmailr", Some(0o644))?;
         fs::write(lock.join("sendmutex"), b"")?;
-        own(&lock.join("sendmutex"), "qmails", Some(0o600))?;
+        self.own(&lock.join("sendmutex"), "qmails", Some(0o600))?;
         let trigger = lock.join("trigger");
         mkfifoat(CWD, &trigger, Mode::from_raw_mode(0o622))?;
-        own(&trigger, "qmails", Some(0o622))
+        self.own(&trigger, "qmails", Some(0o622))
     }
 
     /// The users with their homes, and the file that makes them known.
@@ -239,6 +247,24 @@ impl<'a> World<'a> {
         Ok(())
     }
 
+    /// Sets the mode of a queue file and, where the runner is root, its owner: the user that all runs as, or one of the classic ones if
+    /// they exist.
+    pub(super) fn own(&self, path: &Path, user: &str, mode: Option<u32>) -> std::io::Result<()> {
+        if let Some(mode) = mode {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+        }
+        if self.unprivileged {
+            return chown(path, Some(NOBODY), Some(NOBODY));
+        }
+        if machine::is_root()
+            && let Some((uid, _)) = accounts::of_the_machine(user)
+            && let Some((_, group)) = accounts::of_the_machine("qmails")
+        {
+            chown(path, Some(uid), Some(group))?;
+        }
+        Ok(())
+    }
+
     /// A program with the environment of the system, in the root directory.
     pub(super) fn command(&self, program: &str, arguments: &[Octets]) -> Result<Command, Failure> {
         let mut command = Command::new(self.programs.find(program)?);
@@ -247,6 +273,9 @@ impl<'a> World<'a> {
             .env_clear()
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .current_dir("/");
+        if self.unprivileged {
+            command.uid(NOBODY).gid(NOBODY);
+        }
         Ok(command)
     }
 
@@ -309,18 +338,4 @@ pub(super) fn number(path: &Path) -> Option<u64> {
     name.bytes()
         .all(|octet| octet.is_ascii_digit())
         .then(|| name.parse().ok())?
-}
-
-/// Sets the mode and, where the runner is root and the classic users exist, the owner of a queue file.
-pub(super) fn own(path: &Path, user: &str, mode: Option<u32>) -> std::io::Result<()> {
-    if let Some(mode) = mode {
-        fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
-    }
-    if machine::is_root()
-        && let Some((uid, _)) = accounts::of_the_machine(user)
-        && let Some((_, group)) = accounts::of_the_machine("qmails")
-    {
-        chown(path, Some(uid), Some(group))?;
-    }
-    Ok(())
 }

@@ -4,10 +4,18 @@
 //! order they were added, the 256 hash tables; all numbers are 32 bits, little-endian, so a file ends below 4 GiB. Of
 //! equal keys the first is found first.
 //!
-//! A [`Cdb`] trusts nothing in the file: whatever it holds, a lookup ends, stays inside it, and gives a record or an
-//! error.
+//! A [`Cdb`] is looked up in memory, an [`OnDisk`] where it lies, a few octets at a time. Both trust nothing in the file: whatever it
+//! holds, a lookup ends, stays inside it, and gives a record or an error.
 
-use std::io::{self, Seek, SeekFrom, Write};
+mod on_disk;
+mod probe;
+mod writer;
+
+use std::borrow::Cow;
+
+pub use on_disk::{OnDisk, ReadAt, ReadError};
+use probe::{Numbers, Probe};
+pub use writer::Writer;
 
 /// Octets before the first record.
 const HEADER_OCTETS: usize = 256 * 8;
@@ -35,6 +43,22 @@ pub enum CdbError {
     /// Something in it points outside of it.
     #[error("cdb is damaged: octet {0} points outside; build it anew")]
     Damaged(usize),
+}
+
+/// Where something can be looked up: a [`Cdb`], or an [`OnDisk`].
+pub trait Table {
+    /// The data of the first record with this key.
+    ///
+    /// # Errors
+    ///
+    /// The file is damaged where the key would be, or cannot be read.
+    fn first(&self, key: &[u8]) -> Result<Option<Cow<'_, [u8]>>, ReadError>;
+}
+
+impl<D: AsRef<[u8]>> Table for Cdb<D> {
+    fn first(&self, key: &[u8]) -> Result<Option<Cow<'_, [u8]>>, ReadError> {
+        Ok(self.get(key)?.map(Cow::Borrowed))
+    }
 }
 
 impl<D: AsRef<[u8]>> Cdb<D> {
@@ -65,7 +89,7 @@ impl<D: AsRef<[u8]>> Cdb<D> {
         Matches {
             file,
             key,
-            probe: Probe::new(file, hash(key)),
+            probe: Probe::new(file, key),
         }
     }
 
@@ -102,7 +126,7 @@ impl<'f> Iterator for Matches<'f, '_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let found = match &mut self.probe {
-            Ok(probe) => probe.next_match(self.file, self.key),
+            Ok(probe) => next_match(probe, self.file, self.key),
             Err(damaged) => Err(*damaged),
         };
         if found.is_err() {
@@ -112,69 +136,29 @@ impl<'f> Iterator for Matches<'f, '_> {
     }
 }
 
-/// A walk through the slots of one hash table.
-#[derive(Debug)]
-struct Probe {
-    hash: u32,
-    table: usize,
-    slots: usize,
-    slot: usize,
-    /// Slots not yet looked at: a full table ends the walk as well as an empty slot does.
-    left: usize,
+fn next_match<'f>(
+    probe: &mut Probe,
+    file: &'f [u8],
+    key: &[u8],
+) -> Result<Option<&'f [u8]>, CdbError> {
+    while let Some(position) = probe.next_record(file)? {
+        let (found, data) = record(file, position)?;
+        if found == key {
+            return Ok(Some(data));
+        }
+    }
+    Ok(None)
 }
 
-impl Probe {
-    fn nothing() -> Self {
-        Self {
-            hash: 0,
-            table: 0,
-            slots: 0,
-            slot: 0,
-            left: 0,
-        }
+impl Numbers for [u8] {
+    type Error = CdbError;
+
+    fn octets(&self) -> u64 {
+        self.len() as u64
     }
 
-    fn new(file: &[u8], hash: u32) -> Result<Self, CdbError> {
-        let pair = (hash & 255) as usize * 8;
-        let (table, slots) = (number(file, pair)?, number(file, pair + 4)?);
-        if slots == 0 {
-            return Ok(Self::nothing());
-        }
-        let fits = slots
-            .checked_mul(8)
-            .and_then(|octets| octets.checked_add(table))
-            .is_some_and(|end| end <= file.len());
-        if !fits {
-            return Err(CdbError::Damaged(pair));
-        }
-        let slot = (hash >> 8) as usize % slots;
-        Ok(Self {
-            hash,
-            table,
-            slots,
-            slot,
-            left: slots,
-        })
-    }
-
-    fn next_match<'a>(&mut self, file: &'a [u8], key: &[u8]) -> Result<Option<&'a [u8]>, CdbError> {
-        while self.left > 0 {
-            let at = self.table + self.slot * 8;
-            let (hash, position) = (number(file, at)?, number(file, at + 4)?);
-            if position == 0 {
-                self.left = 0;
-                break;
-            }
-            self.left -= 1;
-            self.slot = (self.slot + 1) % self.slots;
-            if hash == self.hash as usize {
-                let (found, data) = record(file, position)?;
-                if found == key {
-                    return Ok(Some(data));
-                }
-            }
-        }
-        Ok(None)
+    fn pair(&self, at: usize) -> Result<(u32, u32), CdbError> {
+        Ok((number(self, at)? as u32, number(self, at + 4)? as u32))
     }
 }
 
@@ -200,106 +184,25 @@ fn hash(key: &[u8]) -> u32 {
     })
 }
 
-/// Builds a constant database. Memory is 8 octets for each record; records go straight to the sink.
-///
-/// The file is a database only once [`finish`](Self::finish) has returned: write it under another name, sync, rename.
-#[derive(Debug)]
-pub struct Writer<W: Write> {
-    sink: io::BufWriter<W>,
-    position: u32,
-    /// Hash and position of each record, in order.
-    records: Vec<(u32, u32)>,
-}
-
-impl<W: Write + Seek> Writer<W> {
-    /// Starts a database at the sink's beginning.
-    ///
-    /// # Errors
-    ///
-    /// As the sink's.
-    pub fn new(sink: W) -> io::Result<Self> {
-        let mut sink = io::BufWriter::new(sink);
-        sink.write_all(&[0; HEADER_OCTETS])?;
-        Ok(Self {
-            sink,
-            position: HEADER_OCTETS as u32,
-            records: Vec::new(),
-        })
-    }
-
-    /// Adds a record. Equal keys may be added; the first is found first.
-    ///
-    /// # Errors
-    ///
-    /// As the sink's; [`io::ErrorKind::FileTooLarge`] if the file would pass 4 GiB.
-    pub fn add(&mut self, key: &[u8], data: &[u8]) -> io::Result<()> {
-        let octets = 8u64 + key.len() as u64 + data.len() as u64;
-        let next = u64::from(self.position) + octets;
-        // Each record costs two slots of a hash table in the end.
-        let tables = (self.records.len() as u64 + 1) * 16;
-        if next + tables > u64::from(u32::MAX) {
-            return Err(io::ErrorKind::FileTooLarge.into());
-        }
-        self.sink.write_all(&(key.len() as u32).to_le_bytes())?;
-        self.sink.write_all(&(data.len() as u32).to_le_bytes())?;
-        self.sink.write_all(key)?;
-        self.sink.write_all(data)?;
-        self.records.push((hash(key), self.position));
-        self.position = next as u32;
-        Ok(())
-    }
-
-    /// Writes the hash tables and the header, and gives the sink back.
-    ///
-    /// # Errors
-    ///
-    /// As the sink's.
-    pub fn finish(mut self) -> io::Result<W> {
-        let mut header = Vec::with_capacity(HEADER_OCTETS);
-        let mut counts = [0u32; 256];
-        for (hash, _) in &self.records {
-            counts[(hash & 255) as usize] += 1;
-        }
-        // A stable sort keeps equal keys in the order they came.
-        self.records.sort_by_key(|(hash, _)| hash & 255);
-        let mut records = &self.records[..];
-        let mut table: Vec<(u32, u32)> = Vec::new();
-        for count in counts {
-            let slots = count * 2;
-            header.extend_from_slice(&self.position.to_le_bytes());
-            header.extend_from_slice(&slots.to_le_bytes());
-            let (own, rest) = records.split_at(count as usize);
-            records = rest;
-            table.clear();
-            table.resize(slots as usize, (0, 0));
-            for &(hash, position) in own {
-                let mut slot = (hash >> 8) as usize % table.len();
-                while table[slot].1 != 0 {
-                    slot = (slot + 1) % table.len();
-                }
-                table[slot] = (hash, position);
-            }
-            for (hash, position) in &table {
-                self.sink.write_all(&hash.to_le_bytes())?;
-                self.sink.write_all(&position.to_le_bytes())?;
-            }
-            self.position += slots * 8;
-        }
-        self.sink.seek(SeekFrom::Start(0))?;
-        self.sink.write_all(&header)?;
-        self.sink
-            .into_inner()
-            .map_err(io::IntoInnerError::into_error)
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::io::Cursor;
+    use std::io::{self, Cursor};
 
     use proptest::prelude::*;
 
     use super::*;
+
+    /// A file that is not one.
+    struct Memory<'a>(&'a [u8]);
+
+    impl ReadAt for Memory<'_> {
+        fn read_exact_at(&self, octets: &mut [u8], at: u64) -> io::Result<()> {
+            let at = usize::try_from(at).map_err(io::Error::other)?;
+            let found = self.0.get(at..).and_then(|rest| rest.get(..octets.len()));
+            octets.copy_from_slice(found.ok_or(io::ErrorKind::UnexpectedEof)?);
+            Ok(())
+        }
+    }
 
     fn build(records: &[(Vec<u8>, Vec<u8>)]) -> Vec<u8> {
         let mut writer = Writer::new(Cursor::new(Vec::new())).unwrap();
@@ -340,9 +243,13 @@ mod tests {
             records in proptest::collection::vec(("[a-c]{0,2}", proptest::collection::vec(any::<u8>(), 0..4)), 0..40)
         ) {
             let records: Vec<_> = records.into_iter().map(|(key, data)| (key.into_bytes(), data)).collect();
-            let cdb = Cdb::new(build(&records)).unwrap();
+            let file = build(&records);
+            let on_disk = OnDisk::new(Memory(&file), file.len() as u64).unwrap();
+            let cdb = Cdb::new(&file).unwrap();
             for key in [&b""[..], b"a", b"ab", b"cc", b"zz"] {
                 let want: Vec<_> = records.iter().filter(|(have, _)| have == key).map(|(_, data)| Ok(&data[..])).collect();
+                let first = on_disk.first(key).unwrap();
+                prop_assert_eq!(first.as_deref().map(Ok), want.first().copied());
                 prop_assert_eq!(cdb.get_all(key).collect::<Vec<_>>(), want);
             }
             let all: Vec<_> = cdb.iter().map(|record| record.map(|(key, data)| (key.to_vec(), data.to_vec())).unwrap()).collect();
@@ -361,9 +268,15 @@ mod tests {
                 let at = at % file.len();
                 file[at] = octet;
             }
-            let cdb = Cdb::new(file).unwrap();
+            let cdb = Cdb::new(&file).unwrap();
+            let on_disk = OnDisk::new(Memory(&file), file.len() as u64).unwrap();
             for key in 0..40u8 {
                 let _ = cdb.get_all(&[key]).count();
+                match (cdb.get(&[key]), on_disk.first(&[key])) {
+                    (Ok(in_memory), Ok(on_disk)) => prop_assert_eq!(in_memory, on_disk.as_deref()),
+                    // What is read differs a little: a record of another length is not.
+                    (in_memory, on_disk) => prop_assert!(in_memory.is_err() || on_disk.is_err()),
+                }
             }
             let _ = cdb.iter().count();
         }
