@@ -10,7 +10,7 @@
 //! | put a disk or a clock of your own under it | [`Disk`], [`Clock`]: [`RealDisk`], [`SystemClock`], [`ManualClock`] |
 //! | look at a queue from outside | [`Filter`], [`Listing`], [`count_messages`] |
 //! | hold, release, reroute or delete single messages | [`Order`], [`carry_out`] |
-//! | copy one spool into another | [`convert`](fn@convert) |
+//! | copy one spool into another | [`Change`] |
 //! | hear what happens, in the lines of qmail-send | [`Log`], [`LogEvent`] |
 //! | make sense of such a log | [`analog`] |
 //! | take messages from programs of the host, or speak to qmail's helper programs | [`submission`], [`helpers`] |
