@@ -196,12 +196,19 @@ impl Client {
         let mut refused = None;
         if self.pipelining {
             self.send(&commands.concat())?;
+            let mut last = 0;
             for _ in &commands {
                 // Those that follow a refusal have to be read too.
                 let reply = self.reply()?;
+                last = reply.code;
                 if reply.code >= 400 && refused.is_none() {
                     refused = Some(reply);
                 }
+            }
+            if refused.is_some() && last < 400 {
+                // It waits for a text, though for nobody (RFC 2920 section 3.1).
+                self.send(b".\r\n")?;
+                self.reply()?;
             }
         } else {
             for command in &commands {

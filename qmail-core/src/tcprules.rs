@@ -18,7 +18,8 @@ use crate::decimal::push_decimal;
 /// not hold. Blanks at its end do not count. A comment (`#`), an empty line and a line without colon are no records.
 ///
 /// `10.1-3.` stands for `10.1.`, `10.2.` and `10.3.`; the upper end is at most 255, and a range whose ends are the wrong
-/// way round is empty. An address with `=` or `@` has no ranges: names hold hyphens.
+/// way round is empty. An address with `=` or `@` has no ranges: names hold hyphens. IPv6 addresses are written as TCPREMOTEIP
+/// has them, and the colons of one that stands for many count: `2001:db8::deny` is for all that begin with `2001:db8:`.
 ///
 /// ```
 /// use qmail_core::tcprules::records;
@@ -37,10 +38,13 @@ pub fn records(line: &[u8]) -> Result<Vec<Record>, BadRule> {
     if line.first() == Some(&b'#') {
         return Ok(Vec::new());
     }
-    let Some(colon) = memchr::memchr(b':', line) else {
+    if memchr::memchr(b':', line).is_none() {
         return Ok(Vec::new());
-    };
-    let data = data(&line[colon + 1..])?;
+    }
+    // IPv6 addresses have colons of their own: the first one that instructions follow is meant.
+    let (colon, data) = memchr::memchr_iter(b':', line)
+        .find_map(|colon| Some((colon, data(&line[colon + 1..]).ok()?)))
+        .ok_or(BadRule)?;
     let keys = keys(&line[..colon])?;
     let record = |key| Record {
         key,

@@ -1,9 +1,7 @@
 //! Command lines (RFC 1939 section 3): a verb, and what follows it.
 
-use nom::bytes::complete::take_while;
 use nom::character::complete::digit1;
 use nom::combinator::map;
-use nom::sequence::preceded;
 use nom::{IResult, Parser};
 
 /// One command. Arguments are what follows the spaces after the verb; trailing spaces belong to them, since a password
@@ -74,14 +72,12 @@ pub(crate) fn message_number(argument: &[u8]) -> Option<u64> {
 }
 
 /// What follows TOP, its message number already known to be there: how many lines. Without a second number it is all of
-/// them, as in qmail-pop3d(8); `None` if there is something else instead.
+/// them, as in qmail-pop3d(8), which passes over what follows a number.
 pub(crate) fn top_lines(argument: &[u8]) -> Option<u64> {
     let (rest, _) = number(argument).ok()?;
-    if without_leading_spaces(rest).is_empty() {
-        return Some(u64::MAX);
-    }
-    let lines: IResult<&[u8], u64> = preceded(spaces, number).parse(rest);
-    lines.ok().map(|(_, lines)| lines)
+    let behind = memchr::memchr(b' ', rest).map_or(&b""[..], |space| &rest[space..]);
+    let lines = number(without_leading_spaces(behind));
+    Some(lines.map_or(u64::MAX, |(_, lines)| lines))
 }
 
 /// What follows APOP: the name, and all after the spaces behind it as digest. Both have at least one octet.
@@ -100,10 +96,6 @@ fn number(input: &[u8]) -> IResult<&[u8], u64> {
         })
     })
     .parse(input)
-}
-
-fn spaces(input: &[u8]) -> IResult<&[u8], &[u8]> {
-    take_while(|octet| octet == b' ').parse(input)
 }
 
 fn without_leading_spaces(octets: &[u8]) -> &[u8] {
@@ -177,9 +169,11 @@ mod tests {
             (b"1  ", Some(u64::MAX)),
             (b"1 0", Some(0)),
             (b"1   25 x", Some(25)),
-            (b"1 -1", None),
-            (b"1 x", None),
-            (b"1x", None),
+            (b"1 -1", Some(u64::MAX)),
+            (b"1 x", Some(u64::MAX)),
+            (b"1x", Some(u64::MAX)),
+            (b"1x 2", Some(2)),
+            (b"x", None),
             (
                 b"1 9999999999999999999999999999999999999999",
                 Some(u64::MAX),

@@ -41,7 +41,9 @@ def enter(systemd=False, before=None):
     directory = tempfile.mkdtemp(prefix="qmail-scratch.")
     result, report = os.pipe()
     spaces = ["--mount", "--pid", "--fork", "--kill-child", "--net", "--ipc", "--uts", *(["--cgroup"] if systemd else [])]
-    script = [sys.executable, str(pathlib.Path(sys.argv[0]).resolve()), *sys.argv[1:]]
+    # It runs in another directory there.
+    arguments = [str(path.resolve()) if (path := pathlib.Path(word)).exists() else word for word in sys.argv[1:]]
+    script = [sys.executable, str(pathlib.Path(sys.argv[0]).resolve()), *arguments]
     # Whatever ends this process ends the machine.
     process = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", "unshare", *spaces, sys.executable, __file__, directory, str(report), "systemd" if systemd else "plain", *script],
                                pass_fds=[report], env={**os.environ, INSIDE: "1"})

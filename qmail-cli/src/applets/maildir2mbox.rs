@@ -170,5 +170,9 @@ fn sync_directory(mbox: &Path) -> io::Result<()> {
     let directory = mbox
         .parent()
         .filter(|parent| !parent.as_os_str().is_empty());
-    File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
+    match File::open(directory.unwrap_or(Path::new("."))) {
+        // Where only names that are known may be used there is nothing to be synced by.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        opened => opened?.sync_all(),
+    }
 }

@@ -266,6 +266,11 @@ fn read_results(
             .take(RESULT_OCTETS_MAX)
             .read_until(b'\n', &mut rest)
             .map_err(trouble)?;
+        if rest.len() as u64 == RESULT_OCTETS_MAX && rest.last() != Some(&b'\n') {
+            // What it says at such length still counts.
+            output.skip_until(b'\n').map_err(trouble)?;
+            rest.push(b'\n');
+        }
         let (Some(0), Some(b'\n')) = (name.pop(), rest.pop()) else {
             // The end, or a result that the client did not finish.
             return Ok(());

@@ -81,7 +81,8 @@ fn text() -> io::Result<Vec<u8>> {
         Splitter::with_mbox_lines(FIELD_OCTETS_MAX),
         |field: &Field<'_>| {
             if field.is(b"Subject") {
-                subject = field.value().to_vec();
+                subject = field.value().trim_ascii_start().to_vec();
+                subject.push(b'\n');
             }
             Ok::<(), ()>(())
         },

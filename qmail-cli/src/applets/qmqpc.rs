@@ -78,9 +78,9 @@ fn servers(home: &Home) -> Result<Vec<IpAddr>, Failure> {
 }
 
 fn leading_address(line: &[u8]) -> Option<IpAddr> {
-    let text = std::str::from_utf8(line).ok()?;
-    let word = text.split([' ', '\t']).next()?;
-    word.parse().ok()
+    let of_address = |octet: &&u8| octet.is_ascii_hexdigit() || matches!(octet, b'.' | b':');
+    let octets = line.iter().take_while(of_address).count();
+    std::str::from_utf8(&line[..octets]).ok()?.parse().ok()
 }
 
 fn read_all(descriptor: io::Result<std::os::fd::OwnedFd>) -> Result<Vec<u8>, Failure> {
@@ -183,6 +183,7 @@ mod tests {
         for (line, good) in [
             ("192.0.2.1", true),
             ("192.0.2.1 old", true),
+            ("192.0.2.1#old", true),
             ("::1", true),
             ("a", false),
         ] {

@@ -3,9 +3,9 @@
 use std::io;
 use std::process::ExitCode;
 
+use qmail_core::alias::words;
 use qmail_core::header::date::write_date;
-use qmail_core::header::token::{Grammar, Lexer};
-use qmail_core::header::{Field, Splitter, mailbox};
+use qmail_core::header::{Field, Splitter};
 use qmail_core::{QueueFailure, ReversePath};
 
 use crate::applet::{Applet, Call, Kind};
@@ -29,7 +29,7 @@ pub(crate) const APPLET: Applet = Applet {
 struct Request {
     /// Our address is among those that a notice is asked for.
     wanted: bool,
-    /// The value of Message-ID as it stands there, with its line end.
+    /// The field Message-ID as it stands there, with its line end.
     id: Vec<u8>,
 }
 
@@ -83,18 +83,10 @@ fn read_request(address: &[u8]) -> Result<Request, HeaderError<()>> {
     let splitter = Splitter::new(HEADER_OCTETS_MAX);
     read_header(&mut standard_input(), splitter, |field: &Field<'_>| {
         if field.is(b"Message-ID") {
-            request.id = field.value().to_vec();
+            request.id = field.raw().to_vec();
         } else if field.is(b"Notice-Requested-Upon-Delivery-To") {
-            let tokens = Lexer::new(field.value(), Grammar::Strict);
-            for token in tokens {
-                token.map_err(drop)?;
-            }
-            let mut mailboxes = Vec::new();
-            mailbox::read(field.value(), &mut mailboxes);
-            let mut addresses = mailboxes
-                .iter()
-                .filter_map(|mailbox| mailbox.address.as_ref());
-            request.wanted |= addresses.any(|found| **found == *address);
+            let words = words(field.value()).map_err(drop)?;
+            request.wanted |= words.iter().any(|word| word.octets == *address);
         }
         Ok(())
     })?;
@@ -123,7 +115,7 @@ fn notice(sender: &ReversePath, address: &[u8], id: &[u8]) -> io::Result<Vec<u8>
     text.extend(address.iter().copied().map(in_one_line));
     text.extend_from_slice(b". Thanks for asking.\n");
     if !id.is_empty() {
-        text.extend_from_slice(b"Your Message-ID:");
+        text.extend_from_slice(b"Your ");
         text.extend_from_slice(id);
         if text.last() != Some(&b'\n') {
             text.push(b'\n');

@@ -73,6 +73,7 @@ const USAGE: Trouble = Trouble {
 };
 const HOME: Trouble = temporary("Unable to switch to home directory. (#4.3.0)\n");
 const CONTROLS: Trouble = temporary("Unable to read control files. (#4.3.0)\n");
+const UNREADABLE: Trouble = temporary("Unable to read message. (#4.3.0)\n");
 const RESOURCES: Trouble = temporary("System resources temporarily unavailable. (#4.3.0)\n");
 
 const fn temporary(text: &'static str) -> Trouble {
@@ -123,6 +124,7 @@ fn prepare(arguments: &[OsString]) -> Result<Sending, Trouble> {
     std::env::set_current_dir(home.path()).map_err(|_| HOME)?;
     let controls = RemoteControls::read(&home).map_err(|_| CONTROLS)?;
     let message = io::stdin().as_fd().try_clone_to_owned();
+    let message = Message::new(message.map_err(|_| RESOURCES)?.into()).map_err(|_| UNREADABLE)?;
     let connect = NotedConnect {
         table: timeout_table::path(&home),
         wait: controls.connect_timeout,
@@ -131,7 +133,7 @@ fn prepare(arguments: &[OsString]) -> Result<Sending, Trouble> {
         host: octets(host),
         job: Job {
             message: 0,
-            content: Arc::new(Message::new(message.map_err(|_| RESOURCES)?.into())),
+            content: Arc::new(message),
             sender,
             recipients,
         },
@@ -213,19 +215,25 @@ impl Connect for NotedConnect {
     }
 }
 
-/// The message on descriptor 0, which may be a file or a pipe.
+/// The message on descriptor 0, a file.
 struct Message {
     file: File,
-    /// Where it starts, in a file.
-    start: Option<u64>,
+    /// Where it starts.
+    start: u64,
 }
 
 impl Message {
-    fn new(mut file: File) -> Self {
-        Self {
-            start: file.stream_position().ok(),
-            file,
+    /// What comes by a pipe goes into a file without a name first: it is read to be looked through, and again to be sent.
+    fn new(mut file: File) -> io::Result<Self> {
+        if let Ok(start) = file.stream_position() {
+            return Ok(Self { file, start });
         }
+        let mut copy = tempfile::tempfile()?;
+        io::copy(&mut file, &mut copy)?;
+        Ok(Self {
+            file: copy,
+            start: 0,
+        })
     }
 }
 
@@ -233,15 +241,13 @@ impl Message {
 impl Content for Message {
     async fn open(&self) -> io::Result<Box<dyn Body>> {
         let mut file = self.file.try_clone()?;
-        if let Some(start) = self.start {
-            file.seek(io::SeekFrom::Start(start))?;
-        }
+        file.seek(io::SeekFrom::Start(self.start))?;
         Ok(Box::new(Text(file)))
     }
 
     fn octets(&self) -> u64 {
         let size = self.file.metadata().map_or(0, |metadata| metadata.len());
-        size.saturating_sub(self.start.unwrap_or(0))
+        size.saturating_sub(self.start)
     }
 }
 

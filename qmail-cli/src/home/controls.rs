@@ -55,9 +55,6 @@ const LIFETIME: Duration = Duration::from_secs(604_800);
 /// timeoutpop3d when it is not set.
 const POP3_TIMEOUT: Duration = Duration::from_secs(1200);
 
-/// timeoutprogram when it is not set.
-const PROGRAM_TIME_MAX: Duration = Duration::from_secs(3600);
-
 /// timeoutconnect when it is not set.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -218,10 +215,7 @@ impl Controls {
             pop3,
             queue,
             strictness: super::strictness(home)?,
-            program_time_max: reader
-                .directory
-                .seconds("timeoutprogram")?
-                .unwrap_or(PROGRAM_TIME_MAX),
+            program_time_max: super::program_time_max(home)?,
             remote,
             checkpassword: reader
                 .directory

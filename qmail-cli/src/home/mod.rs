@@ -10,6 +10,7 @@ mod extra;
 mod spool_kind;
 mod strictness;
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use crate::privilege::is_setuid;
@@ -27,7 +28,7 @@ pub(crate) use directory::ControlError;
 pub(crate) use entrance::{EntranceControls, server_tls};
 pub(crate) use extra::extra_recipients;
 pub(crate) use spool_kind::SpoolKind;
-pub(crate) use strictness::strictness;
+pub(crate) use strictness::{program_time_max, strictness};
 
 /// Where a home is when nobody says otherwise.
 const DEFAULT: &str = "/var/qmail";
@@ -93,6 +94,16 @@ impl Home {
     /// The socket by which a running queue is given orders.
     pub(crate) fn queue_socket(&self) -> PathBuf {
         self.run().join("queue")
+    }
+
+    /// Where programs that mail is delivered to are looked for: in the home first, as qmail's start scripts have it.
+    pub(crate) fn search_path(&self) -> OsString {
+        let mut path = self.path.join("bin").into_os_string();
+        path.push(":");
+        path.push(
+            std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into()),
+        );
+        path
     }
 
     /// Sockets of the running system.

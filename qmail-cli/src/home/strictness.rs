@@ -1,9 +1,15 @@
-//! control/patrn and control/mboxlinks: how strict local deliveries are with the files of users.
+//! control/patrn, control/mboxlinks and control/timeoutprogram: how strict local deliveries are with the files of users, and how
+//! patient with their programs.
+
+use std::time::Duration;
 
 use qmail_deliver::Strictness;
 
 use super::Home;
 use super::directory::{ControlError, Directory};
+
+/// timeoutprogram when it is not set.
+const PROGRAM_TIME_MAX: Duration = Duration::from_secs(3600);
 
 /// patrn is the mode bits, in octal, that a home directory or instruction file must not have: 002 by default, what the classic
 /// system has as a constant, conf-patrn, when it is built. With a 0 in mboxlinks no mbox may be a symbolic link.
@@ -30,6 +36,16 @@ pub(crate) fn strictness(home: &Home) -> Result<Strictness, ControlError> {
         .integer("mboxlinks")?
         .is_none_or(|links| links > 0);
     Ok(strictness)
+}
+
+/// How long a program that mail is delivered to may run: control/timeoutprogram.
+///
+/// # Errors
+///
+/// The file cannot be read, or is no number of seconds.
+pub(crate) fn program_time_max(home: &Home) -> Result<Duration, ControlError> {
+    let seconds = Directory::new(&home.control()).seconds("timeoutprogram")?;
+    Ok(seconds.unwrap_or(PROGRAM_TIME_MAX))
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use super::channel::Channel;
 use super::complaints::Complaints;
 use super::requests::Request;
 use super::serving::{Ends, serve};
-use crate::home::Home;
+use crate::home::{ControlError, Home, program_time_max, strictness};
 use crate::injection::octets;
 use crate::submission_client::SocketSubmit;
 use crate::{exit, stdio};
@@ -44,8 +44,12 @@ pub(super) fn run(home: &Home, arguments: &[OsString]) -> ExitCode {
     // What is delivered is nobody else's business.
     rustix::process::umask(Mode::RWXG | Mode::RWXO);
     let bytes = |word: &OsString| Bytes::copy_from_slice(octets(word));
+    let agent = match agent(home) {
+        Ok(agent) => agent,
+        Err(error) => return exit::fatal("qmail", &error, exit::TEMPORARY),
+    };
     let local = Local {
-        agent: agent(home),
+        agent,
         user: bytes(user),
         home: bytes(user_home),
         default_delivery: bytes(default_delivery),
@@ -68,16 +72,21 @@ pub(super) fn run(home: &Home, arguments: &[OsString]) -> ExitCode {
     }
 }
 
-fn agent(home: &Home) -> LocalAgent {
+fn agent(home: &Home) -> Result<LocalAgent, ControlError> {
     let host = rustix::system::uname();
     let host = host.nodename().to_bytes();
     let maildirs = Maildirs::new(host, std::process::id(), SystemTime::now);
-    LocalAgent::new(maildirs, SystemTime::now)
-        .with_programs(Programs::captured(REPORT_OCTETS_MAX))
+    let programs = Programs::captured(REPORT_OCTETS_MAX)
+        .with_time_max(program_time_max(home)?)
+        .with_variable("PATH", home.search_path());
+    let agent = LocalAgent::new(maildirs, SystemTime::now)
+        .with_strictness(strictness(home)?)
+        .with_programs(programs)
         .with_submit(Arc::new(SocketSubmit {
             socket: home.submission_socket(),
             quotes: false,
-        }))
+        }));
+    Ok(agent)
 }
 
 impl Local {

@@ -88,21 +88,21 @@ impl Policy {
         sender: &ReversePath,
         recipient: Address,
     ) -> Result<Address, Reply> {
-        if self.badmailfrom.refuses(sender) {
-            return Err(refusal(BAD_SENDER));
-        }
         let own = self.own_literal.as_ref();
         let recipient = own
             .and_then(|own| own.recipient(&recipient))
             .unwrap_or(recipient);
+        // What RELAYCLIENT appends does not count.
+        if recipient.as_bytes().len() > PATH_OCTETS_MAX {
+            return Err(too_long());
+        }
+        if self.badmailfrom.refuses(sender) {
+            return Err(refusal(BAD_SENDER));
+        }
         match self.relayed(relaying, recipient) {
-            Ok(Some(recipient)) if recipient.as_bytes().len() <= PATH_OCTETS_MAX => Ok(recipient),
+            Ok(Some(recipient)) => Ok(recipient),
             Ok(None) => Err(refusal(NOT_ALLOWED)),
-            Ok(Some(_)) | Err(RelayError::TooLong) => Err(Reply::new(
-                555,
-                Some(EnhancedStatus::permanent(5, 4)),
-                "syntax error",
-            )),
+            Err(RelayError::TooLong) => Err(too_long()),
             Err(RelayError::Damaged) => Err(Reply::new(
                 451,
                 Some(EnhancedStatus::temporary(3, 0)),
@@ -148,6 +148,10 @@ const BAD_SENDER: &str = "sorry, your envelope sender is in my badmailfrom list"
 
 /// What a client is told of a recipient that it may not send to.
 pub(crate) const NOT_ALLOWED: &str = "sorry, that domain isn't in my list of allowed rcpthosts";
+
+fn too_long() -> Reply {
+    Reply::new(555, Some(EnhancedStatus::permanent(5, 4)), "syntax error")
+}
 
 fn refusal(text: &'static str) -> Reply {
     Reply::new(553, Some(EnhancedStatus::permanent(7, 1)), text)

@@ -1,7 +1,6 @@
 //! The queue of the running system, with its deliveries.
 
 use std::collections::HashSet;
-use std::ffi::OsString;
 use std::future::pending;
 use std::io;
 use std::sync::{Arc, OnceLock};
@@ -24,7 +23,7 @@ use rand::rngs::SysRng;
 use tokio::task::JoinHandle;
 
 use super::{Options, StartError};
-use crate::home::{Controls, Home, RemoteControls, SpoolKind};
+use crate::home::{Controls, RemoteControls, SpoolKind};
 use crate::policy::own_addresses;
 use crate::queue_config::{self, watch};
 use crate::queue_desk::{self, Desk, Resting, Source};
@@ -124,7 +123,7 @@ impl Mailer {
         let programs = Programs::captured(REPORT_OCTETS_MAX)
             .with_time_max(controls.program_time_max)
             .with_bare_environment()
-            .with_variable("PATH", search_path(&options.home))
+            .with_variable("PATH", options.home.search_path())
             .with_variable("QMAIL_HOME", options.home.path());
         let agent = LocalAgent::new(maildirs, SystemTime::now)
             .with_strictness(controls.strictness)
@@ -215,14 +214,6 @@ impl Mailer {
             running.remote.close().await;
         }
     }
-}
-
-/// Where programs are looked for: in the home first, as qmail's start scripts have it.
-fn search_path(home: &Home) -> OsString {
-    let mut path = home.path().join("bin").into_os_string();
-    path.push(":");
-    path.push(std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into()));
-    path
 }
 
 /// Lets people ask the queue. Mail goes on without it.

@@ -81,6 +81,12 @@ pub(super) fn find(
         None if mailbox.dash.is_empty() => (default_delivery.clone(), false, None),
         None => return Err(failed("Sorry, no mailbox here by that name. (#5.1.1)\n")),
     };
+    // Instructions end in a line end: empty ones are an empty first line, which is an error, and not a list of nobody.
+    let file = if file.is_empty() {
+        Bytes::from_static(b"\n")
+    } else {
+        file
+    };
     Ok(Found {
         plan: Plan::read(&file, forward_only),
         default,

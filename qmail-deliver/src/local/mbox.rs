@@ -166,7 +166,11 @@ impl Appending {
         self.file.sync_all()?;
         if self.octets_before == 0 {
             // It may be new: then its name has to be made durable too.
-            File::open(&self.directory)?.sync_all()?;
+            match File::open(&self.directory) {
+                // Where only names that are known may be used there is nothing to be synced by.
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+                opened => opened?.sync_all()?,
+            }
         }
         self.committed = true;
         Ok(())

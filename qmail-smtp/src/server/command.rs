@@ -102,10 +102,14 @@ pub(super) fn mail(
 ) -> Result<(ReversePath, MailParameters), ArgumentError> {
     let (address, rest) = address_of(argument, b"FROM:", config.parameters)?;
     let sender = ReversePath::new(address).map_err(|_| ArgumentError::Syntax)?;
+    let parameters = MailParameters::parse(rest, config);
     if config.parameters != ParameterPolicy::Strict {
-        return Ok((sender, MailParameters::default()));
+        return match parameters {
+            Err(ArgumentError::TooLarge) => Err(ArgumentError::TooLarge),
+            _ => Ok((sender, MailParameters::default())),
+        };
     }
-    let parameters = MailParameters::parse(rest, config)?;
+    let parameters = parameters?;
     if parameters.smtp_utf8 && std::str::from_utf8(sender.as_bytes()).is_err() {
         return Err(ArgumentError::NotUtf8);
     }
@@ -160,6 +164,15 @@ fn address_of<'a>(
     let start: IResult<&[u8], &[u8]> =
         preceded(tag_no_case(keyword), take_while(is_space)).parse(argument);
     let (rest, _) = start.map_err(|_| ArgumentError::Syntax)?;
+    if policy == ParameterPolicy::Ignore && rest.starts_with(b"<") && path(rest).is_none() {
+        // As qmail-smtpd reads it: the address goes on to the end of the line.
+        let closed = [rest, b">"].concat();
+        let (address, after) = path(&closed).ok_or(ArgumentError::Syntax)?;
+        return match after {
+            [] => Ok((address, b"")),
+            _ => Err(ArgumentError::Syntax),
+        };
+    }
     path(rest).ok_or(ArgumentError::Syntax)
 }
 

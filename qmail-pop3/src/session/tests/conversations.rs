@@ -307,7 +307,14 @@ fn messages_are_sent() {
     S: 4|
     S: .|
     C: TOP 1 -1
-    S: -ERR syntax error|
+    S: +OK |
+    S: Subject: two|
+    S: |
+    S: 1|
+    S: 2|
+    S: 3|
+    S: 4|
+    S: .|
     C: TOP 3 0
     S: +OK |
     S: Subject: three|

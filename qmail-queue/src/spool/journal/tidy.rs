@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use super::Inner;
 use super::index::{Index, Message};
 use super::read::{self, Failures};
-use super::record::{Frame, Kind, Place, Stored};
+use super::record::{Frame, Kind, PAYLOAD_OCTETS_MAX, Place, Stored};
 use super::replay::Replayed;
 use super::segment::{Opening, path};
 use super::snapshot::{self, END};
@@ -326,6 +326,10 @@ impl Piece {
         let mut frame = match self {
             Self::Message(stored) => copy(inner, Kind::Message, *stored)?,
             Self::Routed(stored) => copy(inner, Kind::Routed, *stored)?,
+            // No record may be so long: they stay where they are, and their segment with them.
+            Self::Notes(notes) if self.octets() > PAYLOAD_OCTETS_MAX as u64 => {
+                return Err(read::damaged(notes[0]));
+            }
             Self::Notes(notes) => {
                 let mut all = Failures::new(Workers::inline());
                 for &note in notes {

@@ -6,7 +6,7 @@ use qmail_core::{Machine as _, Question};
 use super::super::command::{self, ArgumentError, Command};
 use super::super::event::{AbortReason, CloseReason, Event};
 use super::super::message::Chunk;
-use super::super::{Dialect, replies};
+use super::super::{Dialect, ParameterPolicy, replies};
 use super::{Asked, Phase, Session};
 
 /// Longest name in octets that HELO and EHLO take: RFC 5321 section 4.5.3.1.2.
@@ -57,7 +57,9 @@ impl Session {
 
     fn greet(&mut self, name: &[u8], extended: bool) {
         let control = |&octet: &u8| octet < b' ' || octet == 0x7f;
-        if name.len() > NAME_OCTETS_MAX || name.iter().any(control) {
+        let odd = name.len() > NAME_OCTETS_MAX || name.iter().any(control);
+        // qmail-smtpd takes any.
+        if odd && self.config.parameters == ParameterPolicy::Strict {
             return self.refuse(&replies::bad_name());
         }
         self.forget_message();
