@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
@@ -90,6 +91,8 @@ def compare(o):
     env = environment(o.qmail, o.spool)
     results, missed, rows = {}, [], ROWS[o.spool]
     for scenario in dict.fromkeys(row[1] for row in rows):
+        # ext4 passes over inodes that were freed a moment ago, one by one, and the run before ended in removing many.
+        time.sleep(40)
         if o.only in scenario:
             arguments = ["--system", "ours", "--system", "postfix", "--runs", str(o.runs), "--sizes", "2k",
                          "--messages", MESSAGES[scenario], "--sessions", sessions(rows, scenario), "--reuse", REUSE[scenario]]
@@ -113,11 +116,11 @@ def compare(o):
         data = next(data for name, data in results[LOCAL].items() if "sessions=50" in name)["ours"]
         limit = median(disk["create_rename_dirsync x20"])
         shares = [run["msgs_per_s"] / limit for run in data if run.get("msgs_per_s")]
-        if not shares or median(shares) < 0.6:
+        if o.spool == "journal" and (not shares or median(shares) < 0.6):
             missed.append("share of the disk's rate")
         if shares:
             print(f"| SMTP to Maildir, 50 sessions, to the disk's create, sync, rename, sync ({limit:.0f}/s) "
-                  f"| {median(shares) * limit:.0f} | | {one_line(shares)} | 0.6 | |")
+                  f"| {median(shares) * limit:.0f} | | {one_line(shares)} | {'0.6' if o.spool == 'journal' else ''} | |")
     print(f"\ngroup commit of 50 records on this disk: {median(disk['group_append batch=50']):.0f} records/s")
     if FANOUT in results:
         data = next(iter(results[FANOUT].values()))["ours"]
