@@ -24,7 +24,7 @@ use crate::service_manager::{self, Socket};
 
 /// A party that dies is started again after this; twice as long each time, up to [`PAUSE_MAX`], unless it lived for a minute.
 const PAUSE: Duration = Duration::from_millis(200);
-const PAUSE_MAX: Duration = Duration::from_secs(60);
+const PAUSE_MAX: Duration = Duration::from_secs(10);
 const LIVED: Duration = Duration::from_secs(60);
 
 /// A party that ends with an error so soon after the start of all could not start: the whole ends.
