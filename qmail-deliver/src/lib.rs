@@ -27,7 +27,8 @@ pub use capture::Capture;
 pub use errno::is_temporary;
 pub use local::{
     DOT_LOCK_AGE_MAX, FileContent, INSTRUCTIONS_OCTETS_MAX, LocalAgent, LocalDelivery, Parcel,
-    ParcelContent, Plan, Programs, Rehearsal, Step, Strictness, has_mailbox, try_lock_mbox,
+    ParcelContent, Plan, Programs, Rehearsal, Step, Strictness, has_mailbox, sync_name,
+    try_lock_mbox,
 };
 pub use maildir::{MaildirError, Maildirs};
 pub use remote::{

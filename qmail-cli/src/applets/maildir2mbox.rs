@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use qmail_core::ReversePath;
 use qmail_core::dot_qmail::from_line;
 use qmail_core::mbox::Quoter;
-use qmail_deliver::try_lock_mbox;
+use qmail_deliver::{sync_name, try_lock_mbox};
 
 use crate::applet::{Applet, Call, Kind};
 use crate::exit;
@@ -65,13 +65,17 @@ fn convert() -> Result<(), String> {
         return Ok(());
     }
     // Its lock goes with it to its place, until the messages are gone: whoever comes next must not find them twice.
-    let _new = write_scratch(&old, &scratch, &messages)
+    let new = write_scratch(&old, &scratch, &messages)
         .map_err(|error| format!("unable to write {}: {error}", scratch.display()))?;
     fs::rename(&scratch, &mbox).map_err(|error| {
         let (from, to) = (scratch.display(), mbox.display());
         format!("unable to move {from} to {to}: {error}")
     })?;
-    sync_directory(&mbox).map_err(|error| format!("unable to sync {}: {error}", mbox.display()))?;
+    let directory = mbox
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    sync_name(&new, directory.unwrap_or(Path::new(".")))
+        .map_err(|error| format!("unable to sync {}: {error}", mbox.display()))?;
     // Now they are safe where they went.
     for message in &messages {
         if let Err(error) = fs::remove_file(&message.path) {
@@ -164,15 +168,4 @@ fn sender(line: &[u8]) -> ReversePath {
         ReversePath::new(rest[..end].to_vec()).ok()
     });
     known.unwrap_or_else(|| ReversePath::new("XXX").unwrap_or_default())
-}
-
-fn sync_directory(mbox: &Path) -> io::Result<()> {
-    let directory = mbox
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty());
-    match File::open(directory.unwrap_or(Path::new("."))) {
-        // Where only names that are known may be used there is nothing to be synced by.
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
-        opened => opened?.sync_all(),
-    }
 }

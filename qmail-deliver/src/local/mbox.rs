@@ -19,6 +19,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
 
 use super::deferred;
+use super::durable_name::sync_name;
 use super::lookup::told;
 use super::mbox_lock::try_lock_mbox;
 
@@ -161,16 +162,11 @@ impl Appending {
         Ok(self)
     }
 
-    #[expect(clippy::disallowed_methods, reason = "this is the seam to mbox files")]
     fn commit(mut self) -> io::Result<()> {
         self.file.sync_all()?;
         if self.octets_before == 0 {
             // It may be new: then its name has to be made durable too.
-            match File::open(&self.directory) {
-                // Where only names that are known may be used there is nothing to be synced by.
-                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
-                opened => opened?.sync_all()?,
-            }
+            sync_name(&self.file, &self.directory)?;
         }
         self.committed = true;
         Ok(())

@@ -5,6 +5,7 @@
 
 mod agent;
 mod content;
+mod durable_name;
 mod lookup;
 mod mbox;
 mod mbox_lock;
@@ -27,6 +28,7 @@ use crate::{User, UserDirectory};
 
 pub use agent::{LocalAgent, Parcel, ParcelContent, Rehearsal};
 pub use content::FileContent;
+pub use durable_name::sync_name;
 pub use lookup::INSTRUCTIONS_OCTETS_MAX;
 pub use mbox_lock::{DOT_LOCK_AGE_MAX, try_lock_mbox};
 pub use plan::{Plan, Step};
