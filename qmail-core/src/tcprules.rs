@@ -41,10 +41,14 @@ pub fn records(line: &[u8]) -> Result<Vec<Record>, BadRule> {
     if memchr::memchr(b':', line).is_none() {
         return Ok(Vec::new());
     }
-    // IPv6 addresses have colons of their own: the first one that instructions follow is meant.
-    let (colon, data) = memchr::memchr_iter(b':', line)
-        .find_map(|colon| Some((colon, data(&line[colon + 1..]).ok()?)))
-        .ok_or(BadRule)?;
+    // IPv6 addresses have colons of their own: the first one that an instruction follows is meant.
+    let instructed = |colon: &usize| {
+        let rest = &line[colon + 1..];
+        rest.starts_with(b"deny") || rest.starts_with(b"allow")
+    };
+    let mut colons = memchr::memchr_iter(b':', line);
+    let colon = colons.find(instructed).ok_or(BadRule)?;
+    let data = data(&line[colon + 1..])?;
     let keys = keys(&line[..colon])?;
     let record = |key| Record {
         key,
@@ -293,6 +297,10 @@ mod tests {
             ("=a-b.example:allow", "=a-b.example ;"),
             ("a-b@1.2.3.4:allow", "a-b@1.2.3.4 ;"),
             ("1.a-b:deny", "unable to parse this line"),
+            ("2001:db8::1:deny", "2001:db8::1 D\\x00;"),
+            ("2001:db8::deny", "2001:db8: D\\x00;"),
+            ("a:allow,A=\"b:deny", "unable to parse this line"),
+            ("a:x:y", "unable to parse this line"),
             ("a:permit", "unable to parse this line"),
             ("a:allowed", "unable to parse this line"),
             ("a:allow,A=\"b", "unable to parse this line"),

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
-use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{self, BufRead, BufReader, Read as _, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -244,6 +244,22 @@ fn run_client(
     }
 }
 
+/// Reads on to the end of a line, and keeps nothing of it. `false`: the input ended first.
+fn ends_line(input: &mut impl BufRead) -> io::Result<bool> {
+    loop {
+        let piece = input.fill_buf()?;
+        if piece.is_empty() {
+            return Ok(false);
+        }
+        let end = memchr::memchr(b'\n', piece);
+        let octets = end.map_or(piece.len(), |end| end + 1);
+        input.consume(octets);
+        if end.is_some() {
+            return Ok(true);
+        }
+    }
+}
+
 fn read_results(
     options: &Options<'_>,
     files: &[Entry],
@@ -267,9 +283,10 @@ fn read_results(
             .read_until(b'\n', &mut rest)
             .map_err(trouble)?;
         if rest.len() as u64 == RESULT_OCTETS_MAX && rest.last() != Some(&b'\n') {
-            // What it says at such length still counts.
-            output.skip_until(b'\n').map_err(trouble)?;
-            rest.push(b'\n');
+            // What it says at such length still counts, if it comes to an end.
+            if ends_line(&mut output).map_err(trouble)? {
+                rest.push(b'\n');
+            }
         }
         let (Some(0), Some(b'\n')) = (name.pop(), rest.pop()) else {
             // The end, or a result that the client did not finish.
@@ -347,4 +364,22 @@ fn log(parts: &[&[u8]]) {
     }));
     line.push(b'\n');
     let _ = io::stderr().write_all(&line);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_ends_in_lf_and_not_with_the_input() {
+        for (input, found) in [
+            ("rest\nnext", true),
+            ("\n", true),
+            ("rest", false),
+            ("", false),
+        ] {
+            let ended = ends_line(&mut input.as_bytes());
+            assert_eq!(ended.expect("memory can be read"), found, "{input:?}");
+        }
+    }
 }
