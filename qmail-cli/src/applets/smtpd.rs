@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use qmail_core::pump::Pump;
-use qmail_core::{EnhancedStatus, Envelope, QueueFailure, Reply, ReplyStyle, ReversePath};
+use qmail_core::{Envelope, QueueFailure, Reply, ReplyStyle, ReversePath};
 use qmail_smtp::server::{
     BareCr, CloseReason, Config, Event, Extensions, ParameterPolicy, Session, Verdict,
 };
@@ -168,13 +168,7 @@ impl Owner {
                 .recipient(&self.relaying, &self.sender, recipient)
             {
                 Ok(recipient) => session.accept_rcpt_as(question, recipient),
-                // morercpthosts.cdb is damaged: no control file that cannot be read is worked without.
-                Err(reply) if reply.code() == 451 => {
-                    let status = Some(EnhancedStatus::temporary(3, 0));
-                    let reply = Reply::new(421, status, "unable to read controls");
-                    session.answer_rcpt(question, Verdict::Close(reply));
-                }
-                Err(reply) => session.answer_rcpt(question, Verdict::Reply(reply)),
+                Err(not_taken) => session.answer_rcpt(question, not_taken.verdict()),
             },
             Event::Data { question, envelope } => {
                 let (message, verdict) = match QueueProgram::start() {

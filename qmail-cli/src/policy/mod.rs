@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use qmail_core::route::{BadMailFrom, RcptHosts, Tables};
 use qmail_core::{Address, EnhancedStatus, Reply, ReversePath};
-use qmail_smtp::server::PATH_OCTETS_MAX;
+use qmail_smtp::server::{PATH_OCTETS_MAX, Verdict};
 
 use crate::home::SmtpControls;
 use crate::serve::Networks;
@@ -87,27 +87,23 @@ impl Policy {
         relaying: &Relaying,
         sender: &ReversePath,
         recipient: Address,
-    ) -> Result<Address, Reply> {
+    ) -> Result<Address, NotTaken> {
         let own = self.own_literal.as_ref();
         let recipient = own
             .and_then(|own| own.recipient(&recipient))
             .unwrap_or(recipient);
         // What RELAYCLIENT appends does not count.
         if recipient.as_bytes().len() > PATH_OCTETS_MAX {
-            return Err(too_long());
+            return Err(NotTaken::Refused(too_long()));
         }
         if self.badmailfrom.refuses(sender) {
-            return Err(refusal(BAD_SENDER));
+            return Err(NotTaken::Refused(refusal(BAD_SENDER)));
         }
         match self.relayed(relaying, recipient) {
             Ok(Some(recipient)) => Ok(recipient),
-            Ok(None) => Err(refusal(NOT_ALLOWED)),
-            Err(RelayError::TooLong) => Err(too_long()),
-            Err(RelayError::Damaged) => Err(Reply::new(
-                451,
-                Some(EnhancedStatus::temporary(3, 0)),
-                "unable to read controls",
-            )),
+            Ok(None) => Err(NotTaken::Refused(refusal(NOT_ALLOWED))),
+            Err(RelayError::TooLong) => Err(NotTaken::Refused(too_long())),
+            Err(RelayError::Damaged) => Err(NotTaken::Unreadable),
         }
     }
 
@@ -142,6 +138,38 @@ pub(crate) enum RelayError {
     TooLong,
     /// morercpthosts.cdb is damaged.
     Damaged,
+}
+
+/// Why a recipient is not taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum NotTaken {
+    /// By this reply.
+    Refused(Reply),
+    /// morercpthosts.cdb is damaged: nobody can say.
+    Unreadable,
+}
+
+impl NotTaken {
+    /// The reply to RCPT in a session that goes on.
+    pub(crate) fn reply(self) -> Reply {
+        match self {
+            Self::Refused(reply) => reply,
+            Self::Unreadable => unreadable(451),
+        }
+    }
+
+    /// As qmail-smtpd(8) takes it: it does no work without a control file, and closes.
+    pub(crate) fn verdict(self) -> Verdict {
+        match self {
+            Self::Refused(reply) => Verdict::Reply(reply),
+            Self::Unreadable => Verdict::Close(unreadable(421)),
+        }
+    }
+}
+
+fn unreadable(code: u16) -> Reply {
+    let status = Some(EnhancedStatus::temporary(3, 0));
+    Reply::new(code, status, "unable to read controls")
 }
 
 const BAD_SENDER: &str = "sorry, your envelope sender is in my badmailfrom list";
@@ -186,6 +214,7 @@ mod tests {
                         Address::new(recipient).expect("an address"),
                     )
                     .err()
+                    .map(NotTaken::reply)
                     .map(|reply| (reply.code(), reply.status().expect("has one").to_string()))
             };
         let refused = Some((553, "5.7.1".to_owned()));

@@ -21,7 +21,7 @@ use tokio::time::timeout;
 use super::entrance::{Manners, Visitor, look_at, turn_away};
 use super::gate::{Full, Pass};
 use super::rules::{Introduction, Rules, accepted};
-use crate::policy::Relaying;
+use crate::policy::{NotTaken, Relaying};
 
 /// How sessions behave.
 #[derive(Clone, Copy, Debug)]
@@ -250,7 +250,9 @@ impl Owner {
             // One that has no mailbox would refuse the message for all others, too: it bounces instead.
             Protocol::Qmqp => {
                 let policy = &self.rules.policy;
-                policy.recipient(&self.visitor.relaying, sender, recipient)
+                policy
+                    .recipient(&self.visitor.relaying, sender, recipient)
+                    .map_err(NotTaken::reply)
             }
         };
         taken.map_err(|reply| answer(&reply))

@@ -16,7 +16,7 @@ use qmail_smtp::server::Config;
 use super::entrance::{Entrance, Visitor};
 use super::packages;
 use super::smtp::Door;
-use crate::policy::{Policy, Relaying};
+use crate::policy::{NotTaken, Policy, Relaying};
 use crate::report::Reporter;
 use crate::tls::ServerTls;
 use crate::ucspi::unix_seconds;
@@ -66,7 +66,8 @@ impl Rules {
         }
         let recipient = self
             .policy
-            .recipient(&visitor.relaying, sender, recipient)?;
+            .recipient(&visitor.relaying, sender, recipient)
+            .map_err(NotTaken::reply)?;
         if self.is_nobody(&recipient).await {
             return Err(no_mailbox());
         }
