@@ -49,7 +49,8 @@ def enter(systemd=False, before=None):
                                pass_fds=[report], env={**os.environ, INSIDE: "1"})
     os.close(report)
     with os.fdopen(result) as pipe:
-        code = pipe.read()
+        # Not to the end: unshare(1) has the pipe open, too, and lasts as long as the machine.
+        code = pipe.readline()
     process.kill()
     process.wait()
     # Its mounts went with its processes.
@@ -138,7 +139,7 @@ def main(directory, report, way, *script):
             wait_for_systemd()
         code = subprocess.run(script, check=False).returncode
     finally:
-        os.write(report, str(code).encode())
+        os.write(report, f"{code}\n".encode())
 
 
 if __name__ == "__main__":
