@@ -360,13 +360,15 @@ def control_files_are_read_again(system):
     (system.home / "control" / "locals").write_text("here.test\nnew.test\n")
     system.process.send_signal(signal.SIGHUP)
 
-    def taken():
+    # Each party reads for itself: until the manager has, what the network takes for the new domain goes elsewhere.
+    def arrives():
         try:
-            return system.send("joe@new.test") == {}
+            system.send("joe@new.test")
         except (smtplib.SMTPException, OSError):
             return False
-    wait_for("the new domain", taken)
-    system.wait_mailbox("Delivered-To: joe@new.test")
+        time.sleep(1)
+        return "Delivered-To: joe@new.test" in system.mailbox()
+    wait_for("mail for the new domain", arrives)
     system.stop()
 
 
