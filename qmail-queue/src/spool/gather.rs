@@ -1,11 +1,12 @@
 //! Who wants something durable waits here, so that one sync serves all who wait.
 //!
 //! Sessions come back: those that were just answered bring their next message a moment later, and would miss the sync that
-//! begins at once. So after a batch the next one waits until as many have gathered again, for at most half the time that the
-//! last sync took, or [`GATHER_MIN`]. A few never wait.
+//! begins at once. So after a batch the next one waits until as many have gathered again, and those who have said that they are
+//! [`Coming`] have come, for at most half the time that the last sync took, or [`GATHER_MIN`]. Who comes alone never waits.
 
 use std::io;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::Workers;
@@ -13,8 +14,8 @@ use crate::Workers;
 /// Most items of one batch: it bounds how long the first of them waits for the last.
 const BATCH_MAX: usize = 1024;
 
-/// Batches smaller than this are not waited for.
-const GATHER_COUNT_MIN: usize = 4;
+/// After batches smaller than this nobody is waited for.
+const GATHER_COUNT_MIN: usize = 2;
 
 /// Waits for a batch, however fast or slow the disk: in the shorter time 50 sessions on a busy machine do come back, and
 /// nobody notices the longer.
@@ -28,6 +29,16 @@ pub(super) struct Gather<T> {
     gathered: Condvar,
     /// Whether anybody can come while a worker waits.
     patient: bool,
+    coming: Arc<AtomicUsize>,
+}
+
+/// Says, while it lives, that somebody is about to put an item.
+pub(super) struct Coming(Arc<AtomicUsize>);
+
+impl Drop for Coming {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 struct State<T> {
@@ -60,7 +71,14 @@ impl<T> Gather<T> {
             }),
             gathered: Condvar::new(),
             patient: workers.are_many(),
+            coming: Arc::default(),
         }
+    }
+
+    /// To be dropped when the item is put, or will not be.
+    pub(super) fn coming(&self) -> Coming {
+        self.coming.fetch_add(1, Ordering::Relaxed);
+        Coming(Arc::clone(&self.coming))
     }
 
     /// Leaves an item for the next batch. `true` if nobody serves batches: then the caller has to, or has to find somebody
@@ -119,6 +137,10 @@ impl<T> Gather<T> {
         if state.waiting.is_empty() {
             state.running = false;
             return None;
+        }
+        let expected = state.waiting.len() + self.coming.load(Ordering::Relaxed);
+        if let Some((count, _)) = &mut state.awaited {
+            *count = expected.clamp(*count, BATCH_MAX);
         }
         while let Some(left) = state.patience() {
             state = self

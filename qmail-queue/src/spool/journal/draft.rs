@@ -12,6 +12,7 @@ use super::record::{Frame, HEADER_OCTETS, Kind, PAYLOAD_OCTETS_MAX};
 use super::segment::{TEXTS, text_path};
 use super::writer::Job;
 use crate::split::format;
+use crate::spool::gather::Coming;
 use crate::spool::{Committed, Entry, MessageId, SpoolDraft, SpoolError};
 use crate::{Disk, DiskFile};
 
@@ -32,6 +33,8 @@ pub(super) struct JournalDraft {
     file: Option<TextFile>,
     /// A write failed: some of the text is missing.
     broken: bool,
+    /// The next batch may wait for this message; `None` once it has been put.
+    coming: Option<Coming>,
 }
 
 impl JournalDraft {
@@ -41,6 +44,7 @@ impl JournalDraft {
         octets.resize(TEXT_AT, 0);
         octets.extend_from_slice(text);
         Self {
+            coming: Some(inner.gather.coming()),
             inner,
             entry,
             octets,
@@ -141,6 +145,7 @@ impl SpoolDraft for JournalDraft {
         }
         let (job, answer) = Job::new(Frame::from_octets(Kind::Message, octets));
         self.inner.submit(job.with_text(self.file.take()));
+        self.coming = None;
         super::answered(answer).await?;
         Ok(Committed {
             id: head.id,
