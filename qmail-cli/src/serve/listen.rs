@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::gate::{Full, Gate, Pass};
@@ -60,14 +60,12 @@ pub(crate) async fn accept(
     refuse: impl Fn(Full) -> &'static [u8],
     trouble: impl Fn(&io::Error),
 ) {
+    // Replies are written whole; waiting to fill a segment only costs time. Connections have it from their listener.
+    let _ = SockRef::from(&listener).set_tcp_nodelay(true);
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => match gate.enter(peer.ip(), trusted(peer)) {
-                Ok(pass) => {
-                    // Replies are written whole; waiting to fill a segment only costs time.
-                    let _ = stream.set_nodelay(true);
-                    session(stream, peer, pass);
-                }
+                Ok(pass) => session(stream, peer, pass),
                 // A fresh socket has room for one line; nobody waits for a client that is sent away.
                 Err(full) => drop(stream.try_write(refuse(full))),
             },
