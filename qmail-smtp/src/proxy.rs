@@ -197,13 +197,29 @@ mod tests {
 
     /// Reads at most `size` octets at a time; gives what was found, and how many octets were read.
     fn read(input: &[u8], size: usize) -> Result<(Option<Origin>, usize), BadHeader> {
+        read_by(input, |_| size)
+    }
+
+    /// The same, where no piece has octets from both sides of `cut`.
+    fn read_cut(input: &[u8], cut: usize) -> Result<(Option<Origin>, usize), BadHeader> {
+        read_by(input, |taken| {
+            cut.checked_sub(taken)
+                .filter(|&most| most > 0)
+                .unwrap_or(usize::MAX)
+        })
+    }
+
+    fn read_by(
+        input: &[u8],
+        size: impl Fn(usize) -> usize,
+    ) -> Result<(Option<Origin>, usize), BadHeader> {
         let mut header = Header::default();
         let mut taken = 0;
         loop {
             let wanted = header.wants();
             assert!(wanted > 0, "complete headers are told");
             let rest = &input[taken..];
-            let piece = &rest[..rest.len().min(wanted).min(size)];
+            let piece = &rest[..rest.len().min(wanted).min(size(taken))];
             if piece.is_empty() {
                 return Err(BadHeader);
             }
@@ -262,6 +278,11 @@ mod tests {
             let whole = [&input[..], b"EHLO c\r\n"].concat();
             for size in 1..=whole.len() {
                 assert_eq!(read(&whole, size), Ok((origin, input.len())), "{input:?}");
+                assert_eq!(
+                    read_cut(&whole, size),
+                    Ok((origin, input.len())),
+                    "{input:?} cut at {size}"
+                );
             }
             for cut in 0..input.len() {
                 assert!(read(&input[..cut], cut.max(1)).is_err(), "{input:?} {cut}");
@@ -295,6 +316,7 @@ mod tests {
         ] {
             for size in 1..=input.len() {
                 assert_eq!(read(input, size), Err(BadHeader), "{input:?} {size}");
+                assert_eq!(read_cut(input, size), Err(BadHeader), "{input:?} {size}");
             }
         }
     }

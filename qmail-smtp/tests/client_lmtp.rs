@@ -124,19 +124,28 @@ fn cuts_change_nothing() {
         "250 c has it\r\n452-g\r\n452 is full\r\n",
         "221 bye\r\n",
     ];
-    let run = |size: usize| {
+    let run = |pieces: &mut dyn FnMut(usize, &'static [u8]) -> Vec<&'static [u8]>| {
         let mut sending = Sending::new(lmtp(), Owner::new(three()));
-        for packet in packets {
-            for piece in packet.as_bytes().chunks(size) {
+        for (place, packet) in packets.iter().enumerate() {
+            for piece in pieces(place, packet.as_bytes()) {
                 sending.give(piece);
             }
         }
         (sending.owner.events, sending.sent)
     };
-    let whole = run(usize::MAX);
-    for size in 1..packets[2].len() {
-        assert_eq!(run(size), whole, "{size}");
+    let whole = run(&mut |_, packet| vec![packet]);
+    assert_eq!(whole.0.last().map(String::as_str), Some("closed"));
+    for (place, packet) in packets.iter().enumerate() {
+        for cut in 1..packet.len() {
+            let once = run(&mut |at, packet| match at == place {
+                true => vec![&packet[..cut], &packet[cut..]],
+                false => vec![packet],
+            });
+            assert_eq!(once, whole, "{packet:?} at {cut}");
+        }
     }
+    let octets = run(&mut |_, packet| packet.chunks(1).collect());
+    assert_eq!(octets, whole, "octet by octet");
 }
 
 /// A session that is ready, at a server that announces this.

@@ -315,8 +315,7 @@ mod tests {
         protocol: Protocol,
         packages: &[Package],
         piece: usize,
-        answers: &[u8],
-        size: usize,
+        answers: &[&[u8]],
     ) -> (Vec<u8>, Vec<ClientEvent>) {
         let now = start();
         let mut client = Client::new(protocol, ClientTimeouts::default(), now);
@@ -347,7 +346,7 @@ mod tests {
             }
         };
         drain(&mut client);
-        for mut octets in answers.chunks(size) {
+        for &(mut octets) in answers {
             while !octets.is_empty() {
                 let taken = client.receive(now, octets);
                 octets = &octets[taken..];
@@ -357,6 +356,12 @@ mod tests {
         client.handle_eof(now);
         drain(&mut client);
         (sent, seen)
+    }
+
+    /// All ways to cut octets once, and that octet by octet.
+    fn cuts(octets: &[u8]) -> Vec<Vec<&[u8]>> {
+        let once = (0..=octets.len()).map(|cut| vec![&octets[..cut], &octets[cut..]]);
+        once.chain([octets.chunks(1).collect()]).collect()
     }
 
     #[expect(clippy::disallowed_methods, reason = "any instant serves as a start")]
@@ -387,13 +392,13 @@ mod tests {
             ClientEvent::Closed { cause: None },
         ];
         for piece in 1..4 {
-            for size in 1..=answers.len() {
-                let (sent, seen) = run(Protocol::Qmtp, &packages, piece, answers, size);
+            for cut in cuts(answers) {
+                let (sent, seen) = run(Protocol::Qmtp, &packages, piece, &cut);
                 assert_eq!(
                     sent.escape_ascii().to_string(),
                     "4:\\nhi\\n,1:a,8:1:b,1:c,,1:\\n,1:a,4:1:d,,3:\\nx\\n,1:a,0:,"
                 );
-                assert_eq!(seen, expected, "{piece} {size}");
+                assert_eq!(seen, expected, "{piece} {cut:?}");
             }
         }
     }
@@ -401,8 +406,8 @@ mod tests {
     #[test]
     fn a_qmqp_package_has_one_answer() {
         let packages: [Package; 1] = [("hi\n", vec![b"b", b"c"])];
-        for size in 1..=6 {
-            let (sent, seen) = run(Protocol::Qmqp, &packages, 2, b"3:Kok,", size);
+        for cut in cuts(b"3:Kok,") {
+            let (sent, seen) = run(Protocol::Qmqp, &packages, 2, &cut);
             assert_eq!(sent, b"18:3:hi\n,1:a,1:b,1:c,,");
             assert_eq!(
                 seen,
@@ -430,8 +435,10 @@ mod tests {
             (b"", vec![lost()]),
         ] {
             for protocol in [Protocol::Qmtp, Protocol::Qmqp] {
-                let (_, seen) = run(protocol, &packages, 9, answers, 3);
-                assert_eq!(seen, expected, "{}", answers.escape_ascii());
+                for cut in cuts(answers) {
+                    let (_, seen) = run(protocol, &packages, 9, &cut);
+                    assert_eq!(seen, expected, "{}", answers.escape_ascii());
+                }
             }
         }
     }

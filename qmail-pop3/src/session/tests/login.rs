@@ -226,17 +226,37 @@ fn nothing_said_in_clear_survives() {
 
 #[test]
 fn cuts_change_nothing() {
-    let input = b"CAPA\r\nAUTH LOGIN\r\nam9l\r\nc2UgY3JldA==\r\nSTAT\r\nQUIT\r\n";
-    let run = |cut: usize| {
-        let mut owner = Owner::new(all_mechanisms()).with_nonce();
-        owner.offer(&input[..cut]);
-        owner.offer(&input[cut..]);
-        (owner.sent, owner.update)
-    };
-    let whole = run(0);
-    assert_eq!(whole.1, Some(vec![]));
-    for cut in 1..input.len() {
-        assert_eq!(run(cut), whole, "{cut}");
+    let plain = format!(
+        "AUTH PLAIN !\r\nAUTH PLAIN\r\n{}\r\n",
+        encode(b"\0joe\0se cret")
+    );
+    let conversations: [&[&str]; 4] = [
+        &["CAPA\r\nAUTH LOGIN\r\nam9l\r\nc2UgY3JldA==\r\nSTAT\r\nQUIT\r\n"],
+        &["USER joe\r\nPASS x\r\nAPOP joe\r\nAPOP joe c4c9334bac560ecc979e58001b3e22fb\nQUIT\r\n"],
+        &["AUTH\r\nAUTH LOGIN\r\n*\r\nAUTH SCRAM-SHA-256 biwsbj1qb2Uscj1hYmM=\r\nYz1iaXdz\r\n"],
+        // What is in one packet with STLS is thrown away.
+        &[
+            "USER joe\r\nSTLS\r\n",
+            &plain,
+            "TOP 1 1\r\nDELE 1\r\nQUIT\r\n",
+        ],
+    ];
+    for packets in conversations {
+        let run = |cut_at: Option<(usize, usize)>| {
+            let mut owner = Owner::new(all_mechanisms()).with_nonce();
+            for (place, packet) in packets.iter().enumerate() {
+                let cut = cut_at.map_or(0, |(at, cut)| if at == place { cut } else { 0 });
+                owner.offer(&packet.as_bytes()[..cut]);
+                owner.offer(&packet.as_bytes()[cut..]);
+            }
+            (owner.sent, owner.update, owner.session.end())
+        };
+        let whole = run(None);
+        for (place, packet) in packets.iter().enumerate() {
+            for cut in 1..packet.len() {
+                assert_eq!(run(Some((place, cut))), whole, "{packet:?} at {cut}");
+            }
+        }
     }
 }
 
