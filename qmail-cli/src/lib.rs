@@ -29,6 +29,7 @@ mod inherited;
 mod injection;
 mod input;
 mod install;
+mod interpose;
 mod log;
 mod log_input;
 mod maildir_bounce;
