@@ -103,6 +103,30 @@ fn a_login_opens_relaying_on_any_listener_and_nothing_else_does() {
     client.expect("RCPT TO:<someone@far.test>", "250");
 }
 
+/// Somebody between the client and us may have logged in for it, by a name of its own.
+#[test]
+fn a_login_in_clear_does_not_survive_the_handshake() {
+    let home = tempfile::tempdir().unwrap();
+    let identity = Identity::new();
+    identity.install(home.path());
+    let server = host(home.path(), &[("authinclear", "1\n")], &[]);
+    let secret = password(&server);
+    let (mut client, _) = Client::connect(server.smtp());
+    client.expect("EHLO c", "250");
+    client.expect(&plain("ann", &secret), "235");
+    client.expect("STARTTLS", "220");
+    let mut client = client.encrypted(&identity);
+    client.expect("EHLO c", "250");
+    client.expect("MAIL FROM:<joe@elsewhere.test>", "250");
+    client.expect("RCPT TO:<someone@far.test>", "553");
+    send(&mut client, "ann@mail.test");
+    let text = delivered(&server);
+    assert!(
+        text.contains("with ESMTPS;") && !text.contains("ann@127"),
+        "{text}"
+    );
+}
+
 #[test]
 fn certificates_are_read_again() {
     let home = tempfile::tempdir().unwrap();

@@ -162,6 +162,7 @@ async fn converse(
         rules,
         checker,
         door,
+        relaying: visitor.relaying.clone(),
         visitor,
         helo: None,
         login: None,
@@ -187,7 +188,7 @@ async fn converse(
                 let (mut session, stream) = pump.into_parts();
                 let stream = stream.encrypted(tls).await?;
                 session.tls_started();
-                owner.helo = None;
+                owner.forget_client();
                 pump = Pump::new(session, stream, Instant::now);
             }
             Some(event) => owner.settle(pump.machine(), event).await,
@@ -202,6 +203,8 @@ struct Owner {
     checker: Arc<dyn PasswordChecker>,
     door: Door,
     visitor: Visitor,
+    /// What the client may do before it logs in.
+    relaying: Relaying,
     helo: Option<Bytes>,
     /// The name that the client has logged in by.
     login: Option<Bytes>,
@@ -292,6 +295,13 @@ impl Owner {
             Event::Aborted { .. } => self.message = None,
             _ => {}
         }
+    }
+
+    /// Whatever was said in clear may have been said by somebody else, who logged in under another name (RFC 3207 section 4.2).
+    fn forget_client(&mut self) {
+        self.helo = None;
+        self.login = None;
+        self.visitor.relaying = self.relaying.clone();
     }
 
     /// Who has logged in may send anywhere, from wherever it comes.
