@@ -155,10 +155,13 @@ impl Owner {
             Event::Greeted { name, .. } => self.helo = Some(name),
             Event::Mail {
                 question, sender, ..
-            } => {
-                self.sender = self.policy.sender(sender);
-                session.accept_mail_as(question, self.sender.clone());
-            }
+            } => match self.policy.sender(sender) {
+                Ok(sender) => {
+                    self.sender = sender.clone();
+                    session.accept_mail_as(question, sender);
+                }
+                Err(reply) => session.answer_mail(question, Verdict::Reply(reply)),
+            },
             Event::Rcpt {
                 question,
                 recipient,

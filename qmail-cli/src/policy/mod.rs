@@ -72,10 +72,18 @@ impl Policy {
         }
     }
 
-    /// The sender as it goes into the envelope. Senders are never refused here, but with each recipient.
-    pub(crate) fn sender(&self, sender: ReversePath) -> ReversePath {
+    /// The sender as it goes into the envelope. A bad sender is not refused here, but with each recipient.
+    ///
+    /// # Errors
+    ///
+    /// The reply to MAIL, where the name of this host makes it too long.
+    pub(crate) fn sender(&self, sender: ReversePath) -> Result<ReversePath, Reply> {
         let own = self.own_literal.as_ref();
-        own.and_then(|own| own.sender(&sender)).unwrap_or(sender)
+        match own.and_then(|own| own.sender(&sender)) {
+            None => Ok(sender),
+            Some(sender) if sender.as_bytes().len() <= PATH_OCTETS_MAX => Ok(sender),
+            Some(_) => Err(too_long()),
+        }
     }
 
     /// The recipient as it goes into the envelope, or with which reply it is not taken.
@@ -200,6 +208,31 @@ mod tests {
             own_literal: None,
             badmailfrom: BadMailFrom::parse(b"@spam.example\n"),
             relayclients: Networks::parse([&b"10."[..]]).expect("a network"),
+        }
+    }
+
+    #[test]
+    fn the_name_of_this_host_counts() {
+        let host = "x".repeat(100);
+        let mut policy = policy(None);
+        policy.own_literal = Some(OwnLiteral::new(Vec::new(), host.clone().into()));
+        for (octets, fits) in [
+            (PATH_OCTETS_MAX - 101, true),
+            (PATH_OCTETS_MAX - 100, false),
+        ] {
+            let local = "j".repeat(octets);
+            let address = format!("{local}@[0.0.0.0]");
+            let sender = ReversePath::new(address.clone()).expect("an address");
+            let sender = policy.sender(sender).map_err(|reply| reply.code());
+            let own = format!("{local}@{host}");
+            let expected = ReversePath::new(own).expect("an address");
+            assert_eq!(sender, if fits { Ok(expected) } else { Err(555) });
+            let recipient = policy.recipient(
+                &Relaying::Yes(Bytes::new()),
+                &ReversePath::Null,
+                Address::new(address).expect("an address"),
+            );
+            assert_eq!(recipient.is_ok(), fits);
         }
     }
 

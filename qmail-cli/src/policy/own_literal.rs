@@ -21,7 +21,7 @@ impl OwnLiteral {
         Self { addresses, host }
     }
 
-    /// The sender under the name of this host; `None` if it stays as it is.
+    /// The sender under the name of this host, which may be longer than a client could send; `None` if it stays as it is.
     pub(crate) fn sender(&self, sender: &ReversePath) -> Option<ReversePath> {
         ReversePath::new(self.replaced(sender.as_bytes())?).ok()
     }

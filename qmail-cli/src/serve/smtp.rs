@@ -240,8 +240,13 @@ impl Owner {
                     let reply = login_first(session.is_encrypted());
                     session.answer_mail(question, Verdict::Reply(reply));
                 } else {
-                    self.sender = self.rules.policy.sender(sender);
-                    session.accept_mail_as(question, self.sender.clone());
+                    match self.rules.policy.sender(sender) {
+                        Ok(sender) => {
+                            self.sender = sender.clone();
+                            session.accept_mail_as(question, sender);
+                        }
+                        Err(reply) => session.answer_mail(question, Verdict::Reply(reply)),
+                    }
                 }
             }
             Event::Rcpt {
