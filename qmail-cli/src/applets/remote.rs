@@ -183,15 +183,13 @@ struct NotedConnect {
 
 #[async_trait]
 impl Connect for NotedConnect {
-    async fn connect(&self, address: SocketAddr) -> io::Result<Box<dyn Stream>> {
-        let IpAddr::V4(host) = address.ip() else {
-            return TcpConnect.connect(address).await;
-        };
+    fn leaves_alone(&self, address: IpAddr) -> bool {
         let known = TimeoutFile::open(&self.table).and_then(|file| file.read());
-        if known.is_ok_and(|table| table.excludes(host, unix_seconds(), std::process::id())) {
-            // Not as a timeout: nothing was tried.
-            return Err(io::ErrorKind::ConnectionRefused.into());
-        }
+        known.is_ok_and(|table| table.excludes(address, unix_seconds(), std::process::id()))
+    }
+
+    async fn connect(&self, address: SocketAddr) -> io::Result<Box<dyn Stream>> {
+        let host = address.ip();
         let connected = match timeout(self.wait, TcpConnect.connect(address)).await {
             Ok(connected) => connected,
             Err(_) => Err(io::ErrorKind::TimedOut.into()),

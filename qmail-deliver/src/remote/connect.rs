@@ -1,7 +1,7 @@
 //! The seam to the network: how a connection is made.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use async_trait::async_trait;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -16,6 +16,12 @@ pub trait Connect: Send + Sync {
     ///
     /// What the network says.
     async fn connect(&self, address: SocketAddr) -> io::Result<Box<dyn Stream>>;
+
+    /// Whether an address is to be left alone for now, because others know that it does not answer. What one
+    /// [`RemoteDelivery`](crate::RemoteDelivery) has found out by itself it knows without this.
+    fn leaves_alone(&self, _address: IpAddr) -> bool {
+        false
+    }
 }
 
 /// A connection: octets both ways.

@@ -192,7 +192,8 @@ impl RemoteDelivery {
         let own = &shared.config.own_addresses;
         let targets = mx::addresses(&*shared.resolver, hop, own, rng).await?;
         let mut heard = None;
-        for target in targets.iter().take(TRIES_MAX) {
+        let worth_trying = targets.iter().filter(|target| !self.leaves_alone(target));
+        for target in worth_trying.take(TRIES_MAX) {
             match self.open(hop, target).await {
                 Ok(Some(connection)) => return Ok(connection),
                 Ok(None) => {}
@@ -246,13 +247,17 @@ impl RemoteDelivery {
         Some(Login::new(login.name.clone(), &login.password).with_nonce(sasl::encode(&nonce)))
     }
 
-    /// A connection to this very address, unless it is known to be dead.
+    /// Whether the address is known to be dead.
+    fn leaves_alone(&self, target: &Target) -> bool {
+        let shared = &*self.shared;
+        let ip = target.address.ip();
+        lock(&shared.backoff).excludes(ip, (shared.now)()) || shared.connect.leaves_alone(ip)
+    }
+
+    /// A connection to this very address.
     async fn reach(&self, address: SocketAddr) -> Option<Box<dyn Stream>> {
         let shared = &*self.shared;
         let ip = address.ip();
-        if lock(&shared.backoff).excludes(ip, (shared.now)()) {
-            return None;
-        }
         let connecting = shared.connect.connect(address);
         match timeout(shared.config.connect_timeout, connecting).await {
             Ok(Ok(stream)) => {
@@ -337,5 +342,5 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Most addresses that one attempt connects to.
+/// Most addresses that one attempt connects to. Those that are left alone do not count.
 const TRIES_MAX: usize = 16;

@@ -3,6 +3,7 @@ mod routes;
 mod tls;
 
 use bytes::Bytes;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use insta::assert_snapshot;
@@ -551,6 +552,34 @@ async fn a_dead_address_is_left_alone_after_two_timeouts() {
     tokio::time::sleep(Duration::from_secs(5824)).await;
     deliver(&delivery, &["a@two.test"]).await;
     assert!(net.transcript().contains("-- connect to 192.0.2.1"));
+}
+
+/// Only its last address is not left alone.
+struct LeavesAlone(Net);
+
+#[async_trait]
+impl Connect for LeavesAlone {
+    async fn connect(&self, address: SocketAddr) -> std::io::Result<Box<dyn Stream>> {
+        self.0.connect(address).await
+    }
+
+    fn leaves_alone(&self, address: IpAddr) -> bool {
+        address != IpAddr::from([192, 0, 2, 99])
+    }
+}
+
+#[tokio::test]
+async fn what_is_left_alone_is_no_try() {
+    let net = Net::default().at("192.0.2.99:25", Server::new().host());
+    let mut resolver = FixedResolver::new();
+    for number in (1..=20).chain([99]) {
+        resolver = resolver.with_address("many.test", [192, 0, 2, number]);
+    }
+    let connect = Arc::new(LeavesAlone(net.clone()));
+    let delivery = RemoteDelivery::new(config(), Arc::new(resolver), connect, now, 1);
+    let outcome = deliver(&delivery, &["a@many.test"]).await;
+    assert!(outcome.starts_with("K192.0.2.99 accepted"), "{outcome}");
+    assert_eq!(net.transcript().matches("-- connect").count(), 1);
 }
 
 #[tokio::test]
