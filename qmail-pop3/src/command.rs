@@ -80,11 +80,11 @@ pub(crate) fn top_lines(argument: &[u8]) -> Option<u64> {
     Some(lines.map_or(u64::MAX, |(_, lines)| lines))
 }
 
-/// What follows APOP: the name, and all after the spaces behind it as digest. Both have at least one octet.
+/// What follows APOP: the name, and all after the space behind it as digest. That may be empty, and is wrong then, as in
+/// qmail-popup(8).
 pub(crate) fn apop_arguments(argument: &[u8]) -> Option<(&[u8], &[u8])> {
     let space = memchr::memchr(b' ', argument)?;
-    let digest = without_leading_spaces(&argument[space..]);
-    (!digest.is_empty()).then_some((&argument[..space], digest))
+    Some((&argument[..space], &argument[space + 1..]))
 }
 
 fn number(input: &[u8]) -> IResult<&[u8], u64> {
@@ -184,12 +184,12 @@ mod tests {
     }
 
     #[test]
-    fn apop_wants_a_name_and_a_digest() {
+    fn apop_wants_a_name_and_a_space() {
         for (argument, parts) in [
             (&b"joe c4c9"[..], Some((&b"joe"[..], &b"c4c9"[..]))),
-            (b"joe   c4 c9", Some((b"joe", b"c4 c9"))),
+            (b"joe   c4 c9", Some((b"joe", b"  c4 c9"))),
+            (b"joe ", Some((b"joe", b""))),
             (b"joe", None),
-            (b"joe ", None),
             (b"", None),
         ] {
             assert_eq!(

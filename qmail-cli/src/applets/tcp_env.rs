@@ -84,13 +84,16 @@ fn ends() -> io::Result<(SocketAddr, SocketAddr)> {
 }
 
 async fn find_out(mut peer: TcpPeer, ident: Option<Duration>) -> TcpPeer {
-    if let Ok(resolver) = HickoryResolver::system() {
-        let soft = |found| match found {
-            Ok(name) => name,
-            Err(_) => Some(Bytes::from_static(SOFT_ERROR)),
+    let resolver = HickoryResolver::system().ok();
+    for (address, host) in [
+        (peer.local.ip(), &mut peer.local_host),
+        (peer.remote.ip(), &mut peer.remote_host),
+    ] {
+        let found = match &resolver {
+            Some(resolver) => name_of(resolver, address).await.ok(),
+            None => None,
         };
-        peer.local_host = soft(name_of(&resolver, peer.local.ip()).await);
-        peer.remote_host = soft(name_of(&resolver, peer.remote.ip()).await);
+        *host = found.unwrap_or(Some(Bytes::from_static(SOFT_ERROR)));
     }
     if let Some(wait) = ident {
         peer.ask_ident(wait, IDENT_OCTETS_MAX).await;

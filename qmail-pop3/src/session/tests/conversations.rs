@@ -50,7 +50,7 @@ fn authorization() {
     C: APOP joe
     S: -ERR syntax error|
     C: APOP joe 
-    S: -ERR syntax error|
+    S: -ERR authorization failed|
     C: STAT
     S: -ERR authorization first|
     C: AUTH
