@@ -419,6 +419,26 @@ fn an_extra_reply_is_never_a_success() {
         sending.owner.events[1],
         "failed at Body, Temporary 4.5.0: the server spoke out of turn"
     );
+    // The end of the text is there to be sent, and was not.
+    let mut sending = Sending::new(config(), Owner::new(one()));
+    sending.say(GREETING);
+    sending.say(EHLO);
+    let session = &mut sending.session;
+    session.receive(sending.now, b"250 ok\r\n250 ok\r\n354 go\r\n");
+    session.poll_event();
+    session.receive(sending.now, b"354 go\r\n");
+    assert!(matches!(session.poll_event(), Some(Event::BodyWanted)));
+    session.end_body();
+    session.receive(sending.now, b"25");
+    sending.drain();
+    sending.give(b"0 ok\r\n");
+    assert_eq!(
+        sending.owner.events,
+        [
+            "failed at BodyEnd, Temporary 4.5.0: the server spoke out of turn",
+            "closed: the server spoke out of turn"
+        ]
+    );
     let mut sending = Sending::new(config(), Owner::new(one()));
     for packet in [GREETING, EHLO, "250 ok\r\n350 odd\r\n"] {
         sending.say(packet);

@@ -421,6 +421,9 @@ impl Machine for Session {
                     taken += read;
                     if let Some(reply) = reply {
                         self.take_reply(reply);
+                    } else if matches!(self.phase, Phase::BodyEnd(BodyEnd { sent: false, .. })) {
+                        // Its end would be taken for the reply to the text.
+                        self.break_off(Cause::OutOfTurn);
                     }
                 }
                 Err(error) => self.break_off(Cause::NotSmtp(error)),
