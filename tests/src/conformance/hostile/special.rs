@@ -23,9 +23,14 @@ pub(super) fn play(id: &str) -> Option<Play> {
         "UTF8-downgrade" => utf8_downgrade,
         "TLS-renegotiation-flood" => key_update_flood,
         "LEN-databytes-exact" => databytes_exact,
+        "LEN-received-99-100-101" => received_limit,
         "SLOW-clock-forward" => clock::forward,
         "POP3-idle" => pop3_idle,
         "POP3-1M-messages" => huge_maildir,
+        "POP3-top-zero" => top_zero,
+        "POP3-dotstuff" => |program| retrieved(program, b".\n..\n.a\n"),
+        "POP3-bare-cr-body" => |program| retrieved(program, b"a\r.\rb\r\n.\r\nc\n"),
+        "POP3-uidl-dup" => same_name_twice,
         _ => return None,
     })
 }
@@ -187,6 +192,116 @@ fn databytes_exact(program: &str) -> Result<String, String> {
         }
     }
     wrong.push_str(&world.trouble());
+    Ok(wrong)
+}
+
+/// As many hops as make a loop, and some around: 100, as of qmail-smtpd(8).
+fn received_limit(program: &str) -> Result<String, String> {
+    let world = world(program, &[], false)?;
+    let mut wrong = String::new();
+    let connections = generate::connections("LEN-received-99-100-101").unwrap_or_default();
+    let wanted = ["250 ", "250 ", "554 5.4.6 ", "554 5.4.6 ", "554 5.4.6 "];
+    if connections.len() != wanted.len() {
+        wrong.push_str("  other messages than were thought of\n");
+    }
+    for (octets, wanted) in connections.into_iter().zip(wanted) {
+        let transcript = converse(world.address(Protocol::Smtp), &[octets])?;
+        // The reply to the text and to QUIT.
+        match &transcript.replies[..] {
+            [.., text, quit] if text.starts_with(wanted) && quit.starts_with("221") => {}
+            replies => wrong.push_str(&format!("  want {wanted}, have {replies:?}\n")),
+        }
+    }
+    let queued = world.queued().len();
+    if queued != 2 {
+        wrong.push_str(&format!("  queued: {queued}, not 2\n"));
+    }
+    wrong.push_str(&world.trouble());
+    Ok(wrong)
+}
+
+/// What the server says to a user who has logged in, after the reply to the password.
+fn in_maildrop(world: &World, command: &str) -> Result<Vec<u8>, String> {
+    let said = format!("USER alice\r\nPASS secret\r\n{command}\r\n").into_bytes();
+    let address = world.address(Protocol::Pop3);
+    let (protocol, mode) = (Protocol::Pop3, Mode::Lockstep);
+    let output = conversation::hold(address, protocol, mode, &[said], false)?.output;
+    // The greeting, USER, PASS.
+    let mut lines = output.splitn(4, |&octet| octet == b'\n');
+    Ok(lines.nth(3).unwrap_or_default().to_vec())
+}
+
+/// The header, the empty line behind it, and the end.
+fn top_zero(program: &str) -> Result<String, String> {
+    let world = world(program, &[], false)?;
+    let said = in_maildrop(&world, "TOP 1 0")?;
+    let mut wrong = world.trouble();
+    if said != b"+OK \r\nSubject: 0\r\n\r\n\r\n.\r\n" && said != b"+OK \r\nSubject: 0\r\n\r\n.\r\n"
+    {
+        wrong.push_str(&format!("  said: {}\n", said.escape_ascii()));
+    }
+    Ok(wrong)
+}
+
+/// A client that knows CR LF alone as the end of a line gets the text back, and sees its end where it is.
+fn retrieved(program: &str, text: &[u8]) -> Result<String, String> {
+    let world = world(program, &[], false)?;
+    let stored = [b"Subject: x\n\n", text].concat();
+    world
+        .add_oldest("new/1.a", &stored)
+        .map_err(|error| error.to_string())?;
+    let said = in_maildrop(&world, "RETR 1")?;
+    let mut lines = Vec::new();
+    let mut rest = said.strip_prefix(b"+OK \r\n").unwrap_or_default();
+    while let Some(end) = rest.windows(2).position(|two| two == b"\r\n") {
+        lines.push(&rest[..end]);
+        rest = &rest[end + 2..];
+    }
+    let mut wrong = world.trouble();
+    let end = lines.iter().position(|line| *line == b".");
+    if !rest.is_empty() || end.is_none_or(|end| end + 1 != lines.len()) {
+        wrong.push_str("  the end is not where it is seen\n");
+    }
+    lines.pop();
+    // qmail-pop3d(8) adds an empty line.
+    if lines.last().is_some_and(|line| line.is_empty()) {
+        lines.pop();
+    }
+    let seen: Vec<u8> = (lines.iter())
+        .flat_map(|line| [line.strip_prefix(b".").unwrap_or(line), b"\n"].concat())
+        .collect();
+    let mut wanted = stored;
+    while let Some(at) = wanted.windows(2).position(|two| two == b"\r\n") {
+        wanted.remove(at);
+    }
+    if seen != wanted {
+        wrong.push_str(&format!("  said: {}\n", said.escape_ascii()));
+    }
+    Ok(wrong)
+}
+
+/// Two files whose names begin alike.
+fn same_name_twice(program: &str) -> Result<String, String> {
+    let world = world(program, &[], false)?;
+    for name in ["new/1.a", "cur/1.a:2,S"] {
+        world
+            .add_oldest(name, b"Subject: x\n\nx\n")
+            .map_err(|error| error.to_string())?;
+    }
+    let said = in_maildrop(&world, "UIDL")?;
+    let said = String::from_utf8_lossy(&said);
+    let mut ids: Vec<_> = (said.lines())
+        .filter_map(|line| line.split_once(' '))
+        .filter(|(number, _)| number.parse::<u32>().is_ok())
+        .map(|(_, id)| id)
+        .collect();
+    let listed = ids.len();
+    ids.sort_unstable();
+    ids.dedup();
+    let mut wrong = world.trouble();
+    if ids.len() != listed || listed < 3 {
+        wrong.push_str(&format!("  said: {said:?}\n"));
+    }
     Ok(wrong)
 }
 

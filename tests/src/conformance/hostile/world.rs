@@ -177,6 +177,13 @@ impl World {
         Ok(())
     }
 
+    /// One more message for alice, older than all that she has: a file of her Maildir.
+    pub(super) fn add_oldest(&self, name: &str, text: &[u8]) -> std::io::Result<()> {
+        let path = self.home.join("alice/Maildir").join(name);
+        fs::write(&path, text)?;
+        tree::set_age(&path, 2.0 * AGE_SECONDS)
+    }
+
     /// What the server wrote.
     pub(super) fn log(&self) -> Vec<String> {
         self.server.lines()
