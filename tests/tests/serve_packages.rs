@@ -116,12 +116,14 @@ fn each_recipient_of_a_qmtp_package_is_answered() {
             "someone@far.test",
             &long,
             "nobody@mail.test",
+            "",
         ],
     ));
     client.expect("Kok ");
     client.expect("Dsorry, that domain isn't in my list of allowed rcpthosts (#5.7.1)");
     client.expect("Dsorry, I can't handle that recipient (#5.1.3)");
     client.expect("Dsorry, no mailbox here by that name (#5.1.1)");
+    client.expect("Dsorry, I can't handle that recipient (#5.1.3)");
     let text = delivered(&server);
     assert!(text.contains("from unknown (127.0.0.1)\n"), "{text}");
     assert!(text.contains("by mail.test with QMTP;"), "{text}");

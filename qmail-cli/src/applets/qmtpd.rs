@@ -218,6 +218,8 @@ impl Owner {
 
     fn relayed(&self, recipient: Option<Address>) -> Result<Address, Answer> {
         let odd = || refused("sorry, I can't handle that recipient (#5.1.3)");
+        // Nobody is meant by an empty one, and its bounce would go to whoever the sender is said to be.
+        let recipient = recipient.filter(|it| !it.as_bytes().is_empty());
         let recipient = recipient.ok_or_else(odd)?;
         let Some(Relay { policy, relaying }) = &self.relay else {
             return Ok(recipient);

@@ -243,7 +243,13 @@ impl Owner {
         sender: Option<&ReversePath>,
         recipient: Option<Address>,
     ) -> Result<Address, Answer> {
-        let recipient = recipient.ok_or_else(|| bad_address(self.protocol, BAD_RECIPIENT))?;
+        // Nobody is meant by an empty one, and its bounce would go to whoever the sender is said to be. What a client that is
+        // trusted sends by QMQP was taken by it already.
+        let meant = |recipient: &Address| {
+            self.protocol == Protocol::Qmqp || !recipient.as_bytes().is_empty()
+        };
+        let recipient =
+            (recipient.filter(meant)).ok_or_else(|| bad_address(self.protocol, BAD_RECIPIENT))?;
         // A sender that is none is refused with the message.
         let sender = sender.unwrap_or(&ReversePath::Null);
         let taken = match self.protocol {
