@@ -65,14 +65,9 @@ fn check(call: &Call) -> Result<std::convert::Infallible, Refusal> {
         ));
     };
     let record = read_record()?;
-    let mut fields = record.split(|&octet| octet == 0);
-    let (Some(name), Some(secret), Some(_timestamp), Some(_)) =
-        (fields.next(), fields.next(), fields.next(), fields.next())
-    else {
-        return Err(Refusal::Misuse(
-            "descriptor 3 has no name, password and timestamp, each with a NUL behind it",
-        ));
-    };
+    let (name, secret) = name_and_secret(&record).ok_or(Refusal::Misuse(
+        "descriptor 3 has no name, password and timestamp, each with a NUL behind it",
+    ))?;
     // The domain that a client may have added is not looked at: who runs this has one.
     let name = name.split(|&octet| octet == b'@').next().unwrap_or(name);
     let name = name.to_ascii_lowercase();
@@ -124,6 +119,14 @@ fn read_record() -> Result<Vec<u8>, Refusal> {
     Ok(record)
 }
 
+/// Of a record that is whole: the timestamp, too, ends in NUL. What is behind that is passed over.
+fn name_and_secret(record: &[u8]) -> Option<(&[u8], &[u8])> {
+    let mut fields = record.split(|&octet| octet == 0);
+    let (name, secret, _timestamp) = (fields.next()?, fields.next()?, fields.next()?);
+    fields.next()?;
+    Some((name, secret))
+}
+
 /// Who that is: as the users of mail were assigned, else an account of the system. Never root.
 fn find(home: &Home, name: &[u8]) -> Result<Option<User>, Refusal> {
     let trouble = |error| Refusal::Trouble(format!("cannot look up the user: {error}"));
@@ -173,5 +176,21 @@ fn tell_account(_call: &Call) -> ExitCode {
     match out.write_all(&told).and_then(|()| out.flush()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::from(exit::TEMPORARY),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_that_is_cut_off_is_none() {
+        let record = b"joe\0se cret\0<1@x>\0more\0";
+        let whole = record.len() - b"more\0".len();
+        for cut in 0..=record.len() {
+            let wanted = (cut >= whole).then_some((&b"joe"[..], &b"se cret"[..]));
+            assert_eq!(name_and_secret(&record[..cut]), wanted, "{cut}");
+        }
+        assert_eq!(name_and_secret(b"\0\0\0"), Some((&b""[..], &b""[..])));
     }
 }
