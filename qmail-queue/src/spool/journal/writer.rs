@@ -37,7 +37,7 @@ const BATCH_OCTETS_MAX: usize = 8 << 20;
 
 /// How many zeros are written ahead of the records, at a time. A file system notes of room that was promised, but never written,
 /// what of it has been written since: so each sync would write that down as well. This way one in hundreds does.
-const ZEROS: u64 = 1 << 20;
+const ZEROS: u64 = 256 << 10;
 
 /// Mail is nobody's business but its owner's.
 const SEGMENT_MODE: u32 = 0o600;
