@@ -4,12 +4,16 @@
   benches/system/compare.py --qmail target/release/qmail --work DIR [--spool journal|split] [--runs 5] [--only WORD]
 
 Each row is a scenario of run.py, run in turns (ours, Postfix, ours, ...); a ratio is the median of those of the pairs. The disk of
-DIR is what is measured, in the same minutes. Wants root, Postfix and smtp-source and smtp-sink (Debian: postfix), strace.
-docs/benchmarks.md tells how to read the table. Ends with 1 if a row misses what it must reach.
+DIR is what is measured, in the same minutes. A second table has what needs no other system: the spool without SMTP, idle sessions,
+and with --queued N a queue of so many messages (a million takes minutes, 500 MB as a journal and 8 GB as files). Wants root, Postfix
+and smtp-source and smtp-sink (Debian: postfix), strace, and beside the program the examples of qmail-queue
+(cargo build --release -p qmail-queue --examples).
+docs/benchmarks.md tells how to read the tables. Ends with 1 if a row misses what it must reach.
 """
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -17,7 +21,8 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
-from mtabench.util import median  # noqa: E402
+from mtabench import load  # noqa: E402
+from mtabench.util import free_port, median, wait_port  # noqa: E402
 
 ACCEPT, LOCAL, RELAY, FANOUT = "accept", "local", "relay", "fanout"
 RATE, CPU, TIME = ("msgs_per_s", "more"), ("cpu_s_per_1000", "less"), ("wall_s", "less")
@@ -55,7 +60,8 @@ def options():
     parser.add_argument("--work", required=True, help="directory on the disk that is measured")
     parser.add_argument("--spool", default="journal", choices=["journal", "split"])
     parser.add_argument("--runs", type=int, default=5, help="pairs of runs for each row")
-    parser.add_argument("--only", default="", help="only scenarios whose name contains this")
+    parser.add_argument("--only", default="", help="only scenarios whose name contains this; without the second table")
+    parser.add_argument("--queued", type=int, default=0, help="messages of the queue that is started on, 0 for none")
     return parser.parse_args()
 
 
@@ -81,6 +87,57 @@ def sessions(rows, scenario):
     """As run.py wants them: 20,50."""
     found = {int(case.split("=")[1].split()[0]) for _, which, case, *_ in rows if which == scenario and case.startswith("sessions=")}
     return ",".join(map(str, sorted(found or {1})))
+
+
+def ceiling(runs, sessions):
+    """Messages a second that the load generator gives to a server that keeps nothing."""
+    port, rates = free_port(), []
+    sink = subprocess.Popen([load.need("smtp-sink"), "-4", "-u", "nobody", f"127.0.0.1:{port}", "1024"])
+    try:
+        wait_port(port)
+        for _ in range(runs):
+            start, messages = time.monotonic(), int(MESSAGES[ACCEPT])
+            load.smtp_source(port, messages, sessions, 2048, "sink@bench.test", False)
+            rates.append(messages / (time.monotonic() - start))
+    finally:
+        sink.terminate()
+        sink.wait()
+    return median(rates)
+
+
+def example(o, name, *arguments):
+    """What an example of qmail-queue prints."""
+    command = [os.path.join(os.path.dirname(os.path.abspath(o.qmail)), "examples", name), *arguments]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def alone(o, env, disk):
+    """Rows that need no other system: what, ours, must, goal, whether it is missed."""
+    batches = disk["group_append batch=50"]
+    rates = []
+    for _ in range(o.runs):
+        table = example(o, "spool_rate", o.work, "0.4")
+        # Writers, then the disk's syncfs and fsync, split and its life, the disk's log, journal and its life.
+        columns = re.search(r"^ 50 writers(.*)$", table, re.M)[1].split()
+        rates.append(dict(zip(("syncfs", "fsync", "split", "split life", "log", "journal", "journal life"), map(float, columns))))
+    if o.spool == "journal":
+        share = median([rate["journal"] for rate in rates]) / median(batches)
+        yield (f"journal alone, 50 writers, to the disk's group commit ({median(batches):.0f}/s)", f"{share:.2f}", "0.6", "", share < 0.6)
+    else:
+        shares = [rate["split"] / max(rate["syncfs"], rate["fsync"]) for rate in rates]
+        yield "split alone, 50 writers, to the disk's files in batches", one_line(shares), "0.7", "", median(shares) < 0.7
+    idle = run("idle", ["--system", "ours", "--runs", str(o.runs), "--connections", "2000"], env, o.work)["results"]
+    octets = [1024 * one["pss_kib_per_conn"] for data in idle.values() for one in data["ours"]]
+    yield "memory of an idle session, octets", one_line(octets, 0), "8192", "4096", median(octets) > 8192
+    if o.queued:
+        told = example(o, "big_queue", str(o.queued), o.work, o.spool)
+        number, unit = re.search(r"^a new message delivered after ([\d.]+)(m?s)$", told, re.M).groups()
+        start = float(number) / (1000 if unit == "ms" else 1)
+        known, slowest = re.search(r"^all messages known after (\S+); the slowest new one meanwhile took (\S+)$", told, re.M).groups()
+        memory = int(re.search(r"^(\d+) octets of memory", told, re.M)[1])
+        yield f"{o.queued} queued: new mail delivered after the start", f"{start:.1f} s", "60 s", "10 s", start > 60
+        yield f"{o.queued} queued: all known; slowest new message meanwhile", f"{known}; {slowest}", "", "", False
+        yield f"{o.queued} queued: memory of a message, octets", f"{memory}", "400", "", memory > 400 and o.queued >= 1_000_000
 
 
 def one_line(values, digits=2):
@@ -125,7 +182,17 @@ def compare(o):
     if FANOUT in results:
         data = next(iter(results[FANOUT].values()))["ours"]
         print(f"transactions for the 1,000 recipients: {median([run['transactions'] for run in data if 'transactions' in run]):.0f}")
+    if ACCEPT in results:
+        counts = sessions(rows, ACCEPT)
+        told = ", ".join(f"{ceiling(o.runs, int(count)):.0f}/s at {count} sessions" for count in counts.split(","))
+        print(f"a server that keeps nothing (smtp-sink) gets from the same load generator: {told}")
     print("msgs_per_s, wall_s and CPU seconds per 1000 messages stand under ours and Postfix.")
+    if not o.only:
+        print("\n| scenario | ours | must | goal |\n|---|---|---|---|")
+        for label, ours, must, goal, is_missed in alone(o, env, disk):
+            print(f"| {label} | {ours} | {must} | {goal} |")
+            if is_missed:
+                missed.append(label)
     return missed
 
 
