@@ -40,7 +40,7 @@ pub use disk::{Choices, SimDisk, Trouble};
 pub use disk::{Disk, DiskFile, RealDisk, Stat};
 pub use engine::{
     Config, Counts, ENVELOPES_OCTETS_MAX, Engine, Parts, Queue, REASON_OCTETS_MAX, REASONS_MAX,
-    TROUBLE_WAIT,
+    TOLD_MAX, TROUBLE_WAIT,
 };
 pub use inspect::{
     Filter, Listed, ListedRecipient, Listing, Names, Pattern, SHOWN_RECIPIENTS_MAX, count_messages,

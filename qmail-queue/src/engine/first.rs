@@ -8,8 +8,8 @@
 //! A crash before that leaves an incoming message, and the next engine repeats the job: as it does with the job of a routed
 //! message that was not recorded.
 //!
-//! Only messages that the engine was told of are tried like this. What is found in the spool may have been routed in part before a
-//! crash, and is routed before anything else.
+//! Only messages that the engine was told of are tried like this, with their envelopes or by their numbers. What is found in the spool
+//! may have been routed in part before a crash, and is routed before anything else.
 
 use bytes::Bytes;
 use qmail_core::{Address, verp};
@@ -146,7 +146,7 @@ impl Engine {
         let entry = self.passes.remove(&pass)?;
         if let Some(first) = &entry.first {
             self.first_tries.end(first);
-            self.unrouted.remove(entry.attempt.id);
+            self.leave_unrouted(entry.attempt.id);
         }
         Some(entry.attempt)
     }

@@ -31,6 +31,9 @@ pub struct Queue {
 /// Most octets of envelopes that wait in memory for the engine.
 pub const ENVELOPES_OCTETS_MAX: usize = 8 * 1024 * 1024;
 
+/// Most messages not yet routed that somebody else may tell an engine of.
+pub const TOLD_MAX: usize = 65_536;
+
 /// How many messages are where.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -79,6 +82,12 @@ impl Queue {
     /// Somebody else may have put messages into the spool: the engine looks for them.
     pub fn look(&self) {
         self.shared.order(|orders| orders.look = true);
+    }
+
+    /// Somebody else says that this message is new in the spool. Nothing depends on that being so: the engine reads its envelope from
+    /// the spool, and forgets a number that is nobody's. Beyond [`TOLD_MAX`] messages that wait it looks for them by itself.
+    pub fn tell(&self, id: MessageId) {
+        self.shared.tell(id);
     }
 
     /// Starts nothing new, waits for running deliveries and records them, writes down when each message is due, and ends
@@ -238,18 +247,20 @@ pub(super) enum Arrival {
     Known(MessageId, Box<Incoming>),
     /// Its envelope is in the spool.
     Id(MessageId),
+    /// The same, and somebody said that it is new: it may be tried before it is routed.
+    New(MessageId),
 }
 
 impl Arrival {
     pub(super) fn id(&self) -> MessageId {
         match self {
-            Self::Known(id, _) | Self::Id(id) => *id,
+            Self::Known(id, _) | Self::Id(id) | Self::New(id) => *id,
         }
     }
 
     fn octets(&self) -> usize {
         match self {
-            Self::Id(_) => 0,
+            Self::Id(_) | Self::New(_) => 0,
             Self::Known(_, incoming) => envelope_octets(&incoming.envelope),
         }
     }
@@ -313,6 +324,20 @@ impl Shared {
             return;
         }
         write(&mut inbox.orders);
+        inbox.news = true;
+        drop(inbox);
+        self.waker.wake();
+    }
+
+    fn tell(&self, id: MessageId) {
+        let mut inbox = self.inbox();
+        if inbox.closed {
+            return;
+        }
+        match inbox.arrivals.len() + inbox.counts.incoming < TOLD_MAX {
+            true => inbox.arrivals.push_back(Arrival::New(id)),
+            false => inbox.orders.look = true,
+        }
         inbox.news = true;
         drop(inbox);
         self.waker.wake();

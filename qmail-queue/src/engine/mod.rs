@@ -48,7 +48,7 @@ use qmail_core::Submit;
 use qmail_core::route::Tables;
 
 pub use config::{Config, Parts};
-pub use handle::{Counts, ENVELOPES_OCTETS_MAX, Queue};
+pub use handle::{Counts, ENVELOPES_OCTETS_MAX, Queue, TOLD_MAX};
 pub use reasons::{REASON_OCTETS_MAX, REASONS_MAX};
 
 use crate::intake::Intake;
@@ -97,6 +97,8 @@ pub struct Engine {
 
     /// Accepted messages that wait for their routing.
     arrivals: VecDeque<Arrival>,
+    /// Empty but while they are taken.
+    inbox: VecDeque<Arrival>,
     unrouted: Unrouted,
     workload: Workload,
     first_tries: FirstTries,
@@ -147,7 +149,8 @@ impl World {
 enum Event {
     Listed(Result<Listed, SpoolError>),
     Looked(Result<Vec<MessageId>, SpoolError>),
-    EnvelopeRead(MessageId, Result<Looked, SpoolError>),
+    /// And whether somebody said that it is new.
+    EnvelopeRead(MessageId, bool, Result<Looked, SpoolError>),
     Routed(Routing, Result<(), SpoolError>),
     Opened(Attempt, Result<Opened, NotOpened>),
     Read(PassId, Result<Vec<Recipient>, SpoolError>),
@@ -197,6 +200,7 @@ impl Engine {
             scheduler: Scheduler::new(config.limits),
             tasks: FuturesUnordered::new(),
             arrivals: VecDeque::new(),
+            inbox: VecDeque::new(),
             unrouted: Unrouted::default(),
             workload: Workload::default(),
             first_tries: FirstTries::default(),
@@ -260,7 +264,7 @@ impl Engine {
         match event {
             Event::Listed(listed) => self.handle_listed(listed),
             Event::Looked(found) => self.handle_looked(found),
-            Event::EnvelopeRead(id, read) => self.handle_envelope(id, read),
+            Event::EnvelopeRead(id, new, read) => self.handle_envelope(id, new, read),
             Event::Routed(routing, result) => self.handle_routed(routing, result),
             Event::Opened(attempt, result) => self.handle_opened(attempt, result),
             Event::Read(pass, result) => self.handle_read(pass, result),
@@ -283,13 +287,19 @@ impl Engine {
     }
 
     fn take_orders(&mut self) {
-        let known = self.arrivals.len();
-        let (orders, told) = self.shared.take(&mut self.arrivals);
-        for arrival in self.arrivals.range(known..) {
-            self.unrouted.insert(arrival.id());
-            if let Some(look) = &mut self.look {
-                look.tell(arrival.id());
+        let (orders, told) = self.shared.take(&mut self.inbox);
+        for arrival in self.inbox.drain(..) {
+            let id = arrival.id();
+            match arrival {
+                // The word of others may come late, or twice.
+                Arrival::New(_) if !self.unrouted.tell(id) => continue,
+                Arrival::New(_) => {}
+                Arrival::Known(..) | Arrival::Id(_) => self.unrouted.insert(id),
             }
+            if let Some(look) = &mut self.look {
+                look.tell(id);
+            }
+            self.arrivals.push_back(arrival);
         }
         self.end_look(told);
         if orders.stop && !self.stopping {

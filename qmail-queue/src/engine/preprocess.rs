@@ -53,6 +53,17 @@ pub(super) struct Looked {
     hash: Option<[u8; 32]>,
 }
 
+/// How the engine knows of a message.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Source {
+    /// It was told, with the envelope.
+    Told,
+    /// It was told of, and its envelope was read.
+    New,
+    /// It lay in the spool.
+    Found,
+}
+
 /// A message that is being routed.
 pub(super) struct Routing {
     id: MessageId,
@@ -80,11 +91,14 @@ impl Engine {
                             incoming: *incoming,
                             hash: None,
                         };
-                        self.sort(id, looked, octets, true);
+                        self.sort(id, looked, octets, Source::Told);
                     }
                 }
                 Some(Arrival::Id(id)) if self.workload.reading < READING_MAX => {
-                    self.read_envelope(id);
+                    self.read_envelope(id, false);
+                }
+                Some(Arrival::New(id)) if self.workload.reading < READING_MAX => {
+                    self.read_envelope(id, true);
                 }
                 Some(later) => return self.arrivals.push_front(later),
                 None => return,
@@ -92,27 +106,34 @@ impl Engine {
         }
     }
 
-    fn read_envelope(&mut self, id: MessageId) {
+    fn read_envelope(&mut self, id: MessageId, new: bool) {
         self.workload.reading += 1;
         let world = Arc::clone(&self.world);
-        self.start(async move { Event::EnvelopeRead(id, read(&world, id).await) });
+        self.start(async move { Event::EnvelopeRead(id, new, read(&world, id).await) });
     }
 
-    pub(super) fn handle_envelope(&mut self, id: MessageId, read: Result<Looked, SpoolError>) {
+    pub(super) fn handle_envelope(
+        &mut self,
+        id: MessageId,
+        new: bool,
+        read: Result<Looked, SpoolError>,
+    ) {
         self.workload.reading -= 1;
         match read {
             // After a stop nothing is begun.
             Ok(_) if self.stopping => {}
             Ok(looked) => {
                 let octets = envelope_octets(&looked.incoming.envelope);
-                self.sort(id, looked, octets, false);
+                let source = if new { Source::New } else { Source::Found };
+                self.sort(id, looked, octets, source);
             }
             Err(error) => self.handle_unroutable(id, &error),
         }
     }
 
     /// Decides where the recipients go, and what is done first.
-    fn sort(&mut self, id: MessageId, looked: Looked, octets: usize, told: bool) {
+    fn sort(&mut self, id: MessageId, looked: Looked, octets: usize, source: Source) {
+        let told = source == Source::Told;
         let Looked { incoming, hash } = looked;
         self.log(&LogEvent::NewMessage { id });
         self.log(&LogEvent::MessageInfo {
@@ -142,9 +163,10 @@ impl Engine {
                 }
             }
         }
-        if told {
+        if source != Source::Found {
             routed = match self.try_first(id, routed, octets) {
-                Ok(()) => return self.shared.release(octets),
+                Ok(()) if told => return self.shared.release(octets),
+                Ok(()) => return,
                 Err(routed) => routed,
             };
         }
@@ -171,7 +193,7 @@ impl Engine {
         if let Err(error) = result {
             return self.handle_unroutable(id, &error);
         }
-        self.unrouted.remove(id);
+        self.leave_unrouted(id);
         if routing.channels.is_empty() {
             self.finish(id);
             return;
@@ -185,11 +207,19 @@ impl Engine {
             .handle_new(id, routing.birth, &routing.channels);
     }
 
+    /// It is routed, or gone. Its number may be another message's by now, of which the engine was told.
+    pub(super) fn leave_unrouted(&mut self, id: MessageId) {
+        if self.unrouted.remove(id) {
+            self.unrouted.insert(id);
+            self.arrivals.push_back(Arrival::New(id));
+        }
+    }
+
     fn handle_unroutable(&mut self, id: MessageId, error: &SpoolError) {
         match error {
             // Taken away by somebody else, or seen in a listing that was older than its removal.
             SpoolError::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => {
-                self.unrouted.remove(id);
+                self.leave_unrouted(id);
             }
             // It stays among the unrouted: looking at it again will not mend it.
             SpoolError::Damaged { path, reason } => self.log(&LogEvent::Damaged { path, reason }),

@@ -9,6 +9,8 @@ use crate::MessageId;
 #[derive(Debug, Default)]
 pub(super) struct Unrouted {
     counts: HashMap<MessageId, u32>,
+    /// Those among them that somebody told of once more: a word that came late, or the next message of that number.
+    told_again: HashSet<MessageId>,
 }
 
 impl Unrouted {
@@ -16,13 +18,29 @@ impl Unrouted {
         *self.counts.entry(id).or_default() += 1;
     }
 
-    pub(super) fn remove(&mut self, id: MessageId) {
-        if let Some(count) = self.counts.get_mut(&id) {
-            *count -= 1;
-            if *count == 0 {
-                self.counts.remove(&id);
-            }
+    /// Whether it was told of again meanwhile, and is to be looked at.
+    #[must_use]
+    pub(super) fn remove(&mut self, id: MessageId) -> bool {
+        let Some(count) = self.counts.get_mut(&id) else {
+            return false;
+        };
+        *count -= 1;
+        if *count > 0 {
+            return false;
         }
+        self.counts.remove(&id);
+        self.told_again.remove(&id)
+    }
+
+    /// Somebody tells of it. `false` if it is known: it is looked at again when it is no longer.
+    pub(super) fn tell(&mut self, id: MessageId) -> bool {
+        let known = self.contains(id);
+        if known {
+            self.told_again.insert(id);
+        } else {
+            self.insert(id);
+        }
+        !known
     }
 
     pub(super) fn contains(&self, id: MessageId) -> bool {
@@ -45,11 +63,22 @@ mod tests {
         let (gone, new) = (MessageId(7), MessageId(7));
         unrouted.insert(gone);
         unrouted.insert(new);
-        unrouted.remove(gone);
+        assert!(!unrouted.remove(gone));
         assert!(unrouted.contains(new));
         assert_eq!(unrouted.ids(), HashSet::from([new]));
-        unrouted.remove(new);
-        unrouted.remove(new);
+        assert!(!unrouted.remove(new));
+        assert!(!unrouted.remove(new));
         assert!(!unrouted.contains(new));
+    }
+
+    #[test]
+    fn what_is_told_of_while_it_is_known_is_looked_at_again_once() {
+        let mut unrouted = Unrouted::default();
+        let id = MessageId(7);
+        assert!(unrouted.tell(id));
+        assert!(!unrouted.tell(id) && !unrouted.tell(id));
+        assert!(unrouted.remove(id));
+        assert!(unrouted.tell(id));
+        assert!(!unrouted.remove(id));
     }
 }

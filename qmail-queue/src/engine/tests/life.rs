@@ -247,6 +247,67 @@ fn what_others_put_into_the_spool_is_found() {
     ");
 }
 
+/// Another process puts a message into the spool. Gives its number.
+fn put_beside(world: &World, to: &str) -> crate::MessageId {
+    let others = Intake::new(
+        std::sync::Arc::clone(&world.spool.inner),
+        std::sync::Arc::new(world.clock.clone()),
+        5,
+        6,
+    );
+    block_on(async {
+        let draft = Submit::begin(&others, Origin::Uid(500)).await.unwrap();
+        let sender = ReversePath::new("s@far").unwrap();
+        let receipt = draft.commit(Envelope::new(sender, vec![address(to)])).await;
+        crate::MessageId(receipt.unwrap().message)
+    })
+}
+
+#[test]
+fn what_others_tell_of_is_tried_once_however_often_and_whatever_they_tell() {
+    let mut world = World::new();
+    world.settle();
+    let id = put_beside(&world, "b@far");
+    world.script.shut.store(true, Ordering::SeqCst);
+    for id in [id, id, crate::MessageId(0), crate::MessageId(u64::MAX)] {
+        world.queue.tell(id);
+    }
+    world.queue.look();
+    world.settle();
+    world.queue.tell(id);
+    world.settle();
+    // It is tried before it is routed.
+    let incoming = world.spool.inner.incoming(id);
+    assert!(block_on(incoming).is_ok());
+    world.script.open();
+    world.settle();
+    // The word that came last of all is of nobody any more.
+    world.queue.tell(id);
+    world.settle();
+    assert_eq!(world.count(), 0);
+    insta::assert_snapshot!(world.log(), @"
+    new msg 1
+    info msg 1: bytes 66 from <s@far> qp 5 uid 500
+    starting delivery 1: msg 1 to remote b@far
+    delivery 1: success: accepted/
+    end msg 1
+    ");
+}
+
+#[test]
+fn what_others_tell_of_beyond_the_bound_is_looked_for() {
+    let mut world = World::new();
+    world.settle();
+    let id = put_beside(&world, "b@far");
+    for number in 0..crate::TOLD_MAX as u64 {
+        world.queue.tell(crate::MessageId(1_000 + number));
+    }
+    world.queue.tell(id);
+    world.settle();
+    assert_eq!(world.count(), 0);
+    assert_eq!(world.script.tried().into_values().collect::<Vec<_>>(), [1]);
+}
+
 #[test]
 fn a_commit_that_is_cut_short_is_found() {
     let mut world = World::new();
