@@ -1,38 +1,63 @@
-//! What qmail-clean does for a queue manager that may not remove files of `mess`, `intd` and `todo` itself.
+//! What is done for a queue manager that may not remove files of `mess`, `intd` and `todo` itself.
 
+use std::sync::Arc;
+
+use super::commit::Job;
+use super::keeper::Removal;
 use super::layout::Directory;
-use super::{Inner, unlink_if_there};
-use crate::helpers::clean::Request;
+use super::route::{Answer, relink_job};
+use super::{Inner, spares, unlink_if_there};
 use crate::spool::{MessageId, SpoolError};
 
-/// Does what is asked. Blocks.
-pub(super) fn clean(inner: &Inner, request: Request) -> Result<(), SpoolError> {
-    match request {
-        Request::Text(id) => {
-            // A text that comes back after a power cut belongs to nobody, and is swept up when it is old: no sync.
-            unlink_if_there(inner, Directory::Intd, id)?;
-            unlink_if_there(inner, Directory::mess(id), id)?;
-        }
-        Request::Envelope(id) => {
-            let removed = unlink_if_there(inner, Directory::Todo, id);
-            if removed.is_ok() {
-                sync_removal(inner, id)?;
+/// Does what is asked. Blocks; the answer comes after the sync, if there is one.
+pub(super) fn clean(inner: &Arc<Inner>, removal: Removal, answer: Answer) {
+    match removal {
+        // A text that comes back after a power cut belongs to nobody, and is swept up when it is old: no sync.
+        Removal::Text(id) => drop(answer.send(remove_text(inner, id))),
+        Removal::Envelope(id) => forget(inner, id, answer, |inner, id| {
+            // It is routed, with this name or without it, which is removed with the text, too.
+            let _ = unlink_if_there(inner, Directory::Intd, id);
+            Ok(())
+        }),
+        Removal::Message(id) => forget(inner, id, answer, |inner, id| {
+            match spares::keep(inner, id) {
+                true => Ok(()),
+                false => remove_text(inner, id),
             }
-            unlink_if_there(inner, Directory::Intd, id).and(removed)?;
-        }
+        }),
     }
-    Ok(())
 }
 
-/// The message is routed once this is durable. On an error it is incoming, as it was: the other name of the envelope is still
-/// there.
-fn sync_removal(inner: &Inner, id: MessageId) -> Result<(), SpoolError> {
-    let path = Directory::Todo.path();
-    inner.disk.sync(&[], &[&path]).map_err(|source| {
-        let (envelope, todo) = (Directory::Intd.file(id), Directory::Todo.file(id));
-        let _ = inner.disk.link(&envelope, &todo);
-        SpoolError::Write { path, source }
-    })
+fn remove_text(inner: &Inner, id: MessageId) -> Result<(), SpoolError> {
+    unlink_if_there(inner, Directory::Intd, id)?;
+    unlink_if_there(inner, Directory::mess(id), id).map(drop)
+}
+
+/// The message is incoming no longer once this is durable, and then `rest` is done. On an error it is incoming, as it was: the other
+/// name of the envelope is still there.
+fn forget(
+    inner: &Arc<Inner>,
+    id: MessageId,
+    answer: Answer,
+    rest: fn(&Inner, MessageId) -> Result<(), SpoolError>,
+) {
+    // Also if it was gone: the sync after its removal may have failed.
+    if let Err(error) = unlink_if_there(inner, Directory::Todo, id) {
+        let _ = unlink_if_there(inner, Directory::Intd, id);
+        return drop(answer.send(Err(error)));
+    }
+    let shared = Arc::clone(inner);
+    inner.committer.submit(Job {
+        files: Vec::new(),
+        directories: vec![Directory::Todo],
+        then: Box::new(move |synced| match synced {
+            Ok(()) => {
+                let _ = answer.send(rest(&shared, id));
+                None
+            }
+            Err(source) => Some(relink_job(&shared, id, source, answer)),
+        }),
+    });
 }
 
 #[cfg(test)]
@@ -45,6 +70,7 @@ mod tests {
     use futures::executor::block_on;
 
     use super::*;
+    use crate::helpers::clean::Request;
     use crate::{Choices, Disk, RealDisk, SimDisk, SplitSpool, Trouble, Workers};
 
     fn queue() -> (tempfile::TempDir, SplitSpool) {

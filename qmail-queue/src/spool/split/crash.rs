@@ -25,6 +25,8 @@ const IMAGES_MAX_FOR_FAULTS: usize = 2;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
+    /// The manager of the queue may write its own half only.
+    Apart,
     /// Another message, accepted and removed before, leaves its files.
     Spare,
     Accept,
@@ -72,12 +74,35 @@ const SECOND_LIFE_ROUTED: [Step; 5] = [Spare, Accept, Route, Clear, Remove];
 /// Of one that ends while it is held.
 const HELD_LIFE: [Step; 4] = [Accept, Route, Hold, Remove];
 
-const LIVES: [&[Step]; 5] = [
+/// The first three, with each half of the queue in other hands.
+const LIFE_APART: [Step; 14] = [
+    Apart,
+    Accept,
+    Route,
+    NoteOne,
+    Hold,
+    MarkFirst,
+    CloseLocal,
+    PutOff,
+    Release,
+    NoteTwo,
+    MarkLast,
+    Clear,
+    CloseRemote,
+    Remove,
+];
+const SHORT_LIFE_APART: [Step; 3] = [Apart, Accept, Remove];
+const SECOND_LIFE_APART: [Step; 4] = [Apart, Spare, Accept, Remove];
+
+const LIVES: [&[Step]; 8] = [
     &LIFE,
     &SHORT_LIFE,
     &SECOND_LIFE,
     &SECOND_LIFE_ROUTED,
     &HELD_LIFE,
+    &LIFE_APART,
+    &SHORT_LIFE_APART,
+    &SECOND_LIFE_APART,
 ];
 
 const TEXT: &[u8] = b"Subject: x\n\nThe text of the message.\n";
@@ -130,6 +155,8 @@ fn spool_on(disk: &SimDisk) -> SplitSpool {
 /// A spool, and which steps of the life were called and which said yes.
 struct Life {
     disk: SimDisk,
+    /// Where messages come in.
+    intake: SplitSpool,
     spool: SplitSpool,
     steps: &'static [Step],
     text: Bytes,
@@ -146,11 +173,20 @@ impl Life {
             disk.plan(trouble);
         }
         let spool = spool_on(&disk);
+        let intake = match steps.contains(&Spare) {
+            true => spool.keeping_spares(),
+            false => spool,
+        };
+        let spool = match steps.contains(&Apart) {
+            true => {
+                let keeper = Arc::new(intake.clone());
+                SplitSpool::managing(Arc::new(disk.clone()), Workers::inline(), keeper)
+            }
+            false => intake.clone(),
+        };
         Self {
-            spool: match steps.contains(&Spare) {
-                true => spool.keeping_spares(),
-                false => spool,
-            },
+            intake,
+            spool,
             disk,
             steps,
             text: text.clone(),
@@ -181,19 +217,22 @@ impl Life {
         if step == Spare {
             let id = match self.former {
                 Some(id) => id,
-                None => accept_former(spool).await?,
+                None => accept_former(&self.intake).await?,
             };
             self.former = Some(id);
             return spool.remove(Settled::new(id)).await;
         }
         if step == Accept {
-            self.id = Some(accept(spool, &self.text).await?);
+            self.id = Some(accept(&self.intake, &self.text).await?);
+            return Ok(());
+        }
+        if step == Apart {
             return Ok(());
         }
         let id = self.id.expect("accepted first");
         let remote = || spool.recipients(id, Channel::Remote, Position::START, 9);
         match step {
-            Spare | Accept => Ok(()),
+            Apart | Spare | Accept => Ok(()),
             Route => spool.route(id, routed()).await,
             NoteOne => spool.note_failure(id, NOTE_ONE).await,
             MarkFirst => {
@@ -490,9 +529,14 @@ fn crash(
 fn counts(steps: &'static [Step]) -> (u64, u64) {
     let mut life = Life::new(steps, &small(), &[]);
     block_on(life.run()).unwrap();
-    let Life { disk, spool, .. } = life;
+    let Life {
+        disk,
+        intake,
+        spool,
+        ..
+    } = life;
     let counts = (disk.operations(), disk.sync_targets());
-    drop(spool);
+    drop((intake, spool));
     assert!(files(&disk).is_empty());
     counts
 }
@@ -512,6 +556,9 @@ fn a_crash_anywhere_loses_nothing_that_was_promised() {
         (&SECOND_LIFE, 24, 600),
         (&SECOND_LIFE_ROUTED, 36, 1_000),
         (&HELD_LIFE, 24, 600),
+        (&LIFE_APART, 30, 2_000),
+        (&SHORT_LIFE_APART, 12, 300),
+        (&SECOND_LIFE_APART, 24, 600),
     ] {
         let (operations, _) = counts(steps);
         assert!(operations > operations_min, "{operations} operations");
@@ -530,13 +577,18 @@ fn a_crash_anywhere_loses_nothing_that_was_promised() {
 #[test]
 fn without_any_one_sync_the_test_fails() {
     // The syncs of routing are those of the first life, which looks at what each is for.
-    for steps in [&LIFE[..], &SHORT_LIFE, &SECOND_LIFE] {
+    for steps in [
+        &LIFE[..],
+        &SHORT_LIFE,
+        &SECOND_LIFE,
+        &LIFE_APART,
+        &SHORT_LIFE_APART,
+        &SECOND_LIFE_APART,
+    ] {
         let (operations, targets) = counts(steps);
         // The other message is looked at in a life of its own.
-        let (former, accepted) = match steps[0] {
-            Spare => (counts(&steps[..1]).1, &steps[..2]),
-            _ => (0, &steps[..1]),
-        };
+        let accept = steps.iter().position(|&step| step == Accept).unwrap();
+        let (former, accepted) = (counts(&steps[..accept]).1, &steps[..=accept]);
         for target in former + 1..=targets {
             let ignored = Trouble::IgnoreSync(target);
             let fault = |steps, number| {

@@ -17,6 +17,7 @@ mod commit;
 mod crash;
 pub mod format;
 mod hold;
+mod keeper;
 pub mod layout;
 mod route;
 mod scan;
@@ -28,7 +29,7 @@ mod trigger;
 
 use std::collections::{BTreeSet, HashSet};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::SystemTime;
@@ -37,6 +38,8 @@ use async_trait::async_trait;
 use futures::channel::oneshot;
 use qmail_core::{Content, ReversePath};
 
+pub use keeper::{Keeper, Removal};
+pub use spares::SPARE_OCTETS_MAX;
 pub use tree::{SendMutex, create_locks};
 pub use trigger::Trigger;
 
@@ -85,8 +88,8 @@ struct Inner {
     /// A sync of `bounce` has failed: a name that seems to be gone may come back.
     bounce_in_doubt: AtomicBool,
     holds: Holds,
-    /// Texts are another process's: of them no more than their size is looked at.
-    texts_closed: bool,
+    /// Who removes texts and envelopes, where they are another process's: then of a text no more than its size is looked at.
+    keeper: Option<Arc<dyn Keeper>>,
 }
 
 impl Inner {
@@ -162,16 +165,17 @@ impl SplitSpool {
 
     /// A queue on a disk of the caller's, whose directories ([`Directory::all`]) exist.
     pub fn over(disk: Arc<dyn Disk>, workers: Workers) -> Self {
-        Self::made(disk, workers, false)
+        Self::made(disk, workers, None)
     }
 
-    /// The same for a queue manager that may not read the texts of messages: [`Spool::content`] tells their size, and cannot be
-    /// opened. Who delivers opens them by himself, and who takes bounces quotes them ([`Draft::quote`](qmail_core::Draft::quote)).
-    pub fn over_closed_texts(disk: Arc<dyn Disk>, workers: Workers) -> Self {
-        Self::made(disk, workers, true)
+    /// The same for a queue manager that may neither write texts and envelopes, which `keeper` removes for it, nor read texts:
+    /// [`Spool::content`] tells their size, and cannot be opened. Who delivers opens them by himself, and who takes bounces quotes them
+    /// ([`Draft::quote`](qmail_core::Draft::quote)). No message can be added to such a spool.
+    pub fn managing(disk: Arc<dyn Disk>, workers: Workers, keeper: Arc<dyn Keeper>) -> Self {
+        Self::made(disk, workers, Some(keeper))
     }
 
-    fn made(disk: Arc<dyn Disk>, workers: Workers, texts_closed: bool) -> Self {
+    fn made(disk: Arc<dyn Disk>, workers: Workers, keeper: Option<Arc<dyn Keeper>>) -> Self {
         Self {
             inner: Arc::new(Inner {
                 committer: Committer::new(Arc::clone(&disk), &workers),
@@ -181,7 +185,7 @@ impl SplitSpool {
                 births: AtomicU64::new(1),
                 bounce_in_doubt: AtomicBool::new(false),
                 holds: Holds::default(),
-                texts_closed,
+                keeper,
             }),
         }
     }
@@ -217,7 +221,24 @@ impl SplitSpool {
     ///
     /// Something could not be removed; that it was not there is no error. The message of an envelope is still incoming.
     pub async fn clean(&self, request: Request) -> Result<(), SpoolError> {
-        self.run(move |inner| clean::clean(inner, request)).await
+        self.discard(match request {
+            Request::Text(id) => Removal::Text(id),
+            Request::Envelope(id) => Removal::Envelope(id),
+        })
+        .await
+    }
+
+    /// Removes texts and envelopes for a queue manager that has this spool for its [`Keeper`]. Envelopes are gone durably on return;
+    /// any number of removals at the same time share their sync, with each other and with the messages that are taken.
+    ///
+    /// # Errors
+    ///
+    /// Something could not be removed; that it was not there is no error. The message of an envelope is still incoming.
+    pub async fn discard(&self, removal: Removal) -> Result<(), SpoolError> {
+        self.answered(Directory::Todo.path(), move |inner, answer| {
+            clean::clean(inner, removal, answer);
+        })
+        .await
     }
 
     /// Removes newborn files whose writers are dead: those not accessed for 36 hours. The rest of what crashes leave is swept
@@ -250,17 +271,17 @@ impl SplitSpool {
     }
 
     /// Runs a task that answers when something is durable.
-    async fn answered(
+    async fn answered<T: Send + 'static>(
         &self,
-        path: impl FnOnce() -> std::path::PathBuf,
-        task: impl FnOnce(&Arc<Inner>, oneshot::Sender<Result<(), SpoolError>>) + Send + 'static,
-    ) -> Result<(), SpoolError> {
+        path: PathBuf,
+        task: impl FnOnce(&Arc<Inner>, oneshot::Sender<Result<T, SpoolError>>) + Send + 'static,
+    ) -> Result<T, SpoolError> {
         let (answer, result) = oneshot::channel();
         let inner = Arc::clone(&self.inner);
         self.inner.workers.start(move || task(&inner, answer));
         result.await.unwrap_or_else(|_| {
             Err(SpoolError::Write {
-                path: path(),
+                path,
                 source: io::Error::other("the task was broken off"),
             })
         })
@@ -321,11 +342,18 @@ impl Spool for SplitSpool {
     }
 
     async fn route(&self, id: MessageId, routed: Routed) -> Result<(), SpoolError> {
-        let path = || Directory::Todo.file(id);
-        self.answered(path, move |inner, answer| {
+        let path = Directory::Todo.file(id);
+        self.answered(path.clone(), move |inner, answer| {
             route::route(inner, id, &routed, answer);
         })
-        .await
+        .await?;
+        if let Some(keeper) = &self.inner.keeper
+            && let Err(source) = keeper.discard(Removal::Envelope(id)).await
+        {
+            self.run(move |inner| route::take_back(inner, id)).await;
+            return Err(SpoolError::Write { path, source });
+        }
+        Ok(())
     }
 
     async fn sender(&self, id: MessageId) -> Result<ReversePath, SpoolError> {
@@ -356,7 +384,7 @@ impl Spool for SplitSpool {
         positions: &[Position],
     ) -> Result<(), SpoolError> {
         let positions = positions.to_vec();
-        let path = || Directory::channel(channel, id).file(id);
+        let path = Directory::channel(channel, id).file(id);
         self.answered(path, move |inner, answer| {
             route::mark_done(inner, id, channel, &positions, answer);
         })
@@ -364,7 +392,7 @@ impl Spool for SplitSpool {
     }
 
     async fn close_channel(&self, id: MessageId, channel: Channel) -> Result<(), SpoolError> {
-        let path = || Directory::channel(channel, id).file(id);
+        let path = Directory::channel(channel, id).file(id);
         self.answered(path, move |inner, answer| {
             route::close_channel(inner, id, channel, answer);
         })
@@ -373,7 +401,7 @@ impl Spool for SplitSpool {
 
     async fn note_failure(&self, id: MessageId, note: &[u8]) -> Result<(), SpoolError> {
         let note = note.to_vec();
-        let path = || Directory::Bounce.file(id);
+        let path = Directory::Bounce.file(id);
         self.answered(path, move |inner, answer| {
             route::note_failure(inner, id, &note, answer);
         })
@@ -398,7 +426,7 @@ impl Spool for SplitSpool {
     }
 
     async fn clear_failures(&self, id: MessageId) -> Result<(), SpoolError> {
-        let path = || Directory::Bounce.file(id);
+        let path = Directory::Bounce.file(id);
         self.answered(path, move |inner, answer| {
             route::clear_failures(inner, id, answer);
         })
@@ -434,7 +462,7 @@ impl Spool for SplitSpool {
     async fn content(&self, id: MessageId) -> Result<Arc<dyn Content>, SpoolError> {
         self.run(move |inner| {
             let path = Directory::mess(id).file(id);
-            if inner.texts_closed {
+            if inner.keeper.is_some() {
                 return content::closed(&*inner.disk, path);
             }
             content::open(&*inner.disk, &inner.workers, path)
@@ -444,9 +472,23 @@ impl Spool for SplitSpool {
 
     async fn remove(&self, settled: Settled) -> Result<(), SpoolError> {
         let id = settled.id();
-        let path = || Directory::info(id).file(id);
-        self.answered(path, move |inner, answer| route::remove(inner, id, answer))
-            .await?;
+        let path = Directory::info(id).file(id);
+        match &self.inner.keeper {
+            None => {
+                self.answered(path, move |inner, answer| route::remove(inner, id, answer))
+                    .await?;
+            }
+            Some(keeper) => {
+                let removal = self.answered(path, move |inner, answer| {
+                    route::remove_own(inner, id, answer);
+                });
+                let removed = keeper.discard(removal.await?).await;
+                removed.map_err(|source| SpoolError::Write {
+                    path: Directory::mess(id).file(id),
+                    source,
+                })?;
+            }
+        }
         if self.inner.holds.knows(id) {
             self.run(move |inner| inner.holds.forget(&*inner.disk, id))
                 .await;
@@ -455,6 +497,9 @@ impl Spool for SplitSpool {
     }
 
     async fn clean_up(&self, now: SystemTime) -> Result<(), SpoolError> {
+        if let Some(keeper) = &self.inner.keeper {
+            return clean_up_own(self, &**keeper, now).await;
+        }
         let mut result = self.sweep_newborn(now).await;
         for directory in Directory::all() {
             // A task for each, so that other work comes in between.
@@ -470,6 +515,34 @@ impl Spool for SplitSpool {
         }
         result
     }
+}
+
+/// The same for the manager's half; what the keeper is writing it sweeps up by itself.
+async fn clean_up_own(
+    spool: &SplitSpool,
+    keeper: &dyn Keeper,
+    now: SystemTime,
+) -> Result<(), SpoolError> {
+    let mut result = Ok(());
+    for directory in Directory::all() {
+        match directory {
+            Directory::Pid | Directory::Intd | Directory::Todo | Directory::Info(_) => {}
+            Directory::Mess(part) => {
+                let old = spool.run(move |inner| scan::old_texts(inner, part, now));
+                for id in old.await? {
+                    let removed = keeper.discard(Removal::Text(id)).await;
+                    let path = Directory::mess(id).file(id);
+                    result =
+                        result.and(removed.map_err(|source| SpoolError::Write { path, source }));
+                }
+            }
+            Directory::Bounce | Directory::Local(_) | Directory::Remote(_) => {
+                let swept = spool.run(move |inner| scan::sweep(inner, directory, now));
+                result = result.and(swept.await);
+            }
+        }
+    }
+    result
 }
 
 /// Reads recipients. Blocks.

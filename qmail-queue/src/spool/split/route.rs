@@ -19,6 +19,7 @@ use qmail_core::Address;
 
 use super::commit::Job;
 use super::format;
+use super::keeper::Removal;
 use super::layout::{Directory, ROUTED_MODE};
 use super::{Inner, create_afresh, exists, spares, unlink_if_there};
 use crate::DiskFile;
@@ -27,7 +28,7 @@ use crate::spool::{Channel, MessageId, Position, Routed, SpoolError};
 /// Recipients are written in pieces of about this size.
 const WRITE_OCTETS: usize = 64 * 1024;
 
-type Answer = oneshot::Sender<Result<(), SpoolError>>;
+pub(super) type Answer = oneshot::Sender<Result<(), SpoolError>>;
 
 /// Writes where the recipients go. Blocks; the answer comes after the syncs.
 pub(super) fn route(inner: &Arc<Inner>, id: MessageId, routed: &Routed, answer: Answer) {
@@ -139,6 +140,11 @@ fn sync_job(inner: &Arc<Inner>, id: MessageId, written: Written, answer: Answer)
         then: Box::new(move |synced| {
             let path = Directory::Todo.file(id);
             let result = match synced {
+                // The rest is for the keeper.
+                Ok(()) if inner.keeper.is_some() => {
+                    let _ = answer.send(Ok(()));
+                    return None;
+                }
                 Ok(()) => inner.disk.unlink(&path),
                 Err(error) => Err(error),
             };
@@ -173,7 +179,7 @@ fn todo_job(inner: &Arc<Inner>, id: MessageId, answer: Answer) -> Job {
 
 /// Incoming it was and incoming it stays: the other name of the envelope is still there, but for messages of programs that
 /// moved it instead of linking it. The next try replaces files that count if `todo` does not, so `todo` is synced first.
-fn relink_job(inner: &Inner, id: MessageId, failed: io::Error, answer: Answer) -> Job {
+pub(super) fn relink_job(inner: &Inner, id: MessageId, failed: io::Error, answer: Answer) -> Job {
     let path = Directory::Todo.file(id);
     let _ = inner.disk.link(&Directory::Intd.file(id), &path);
     Job {
@@ -191,7 +197,7 @@ fn relink_job(inner: &Inner, id: MessageId, failed: io::Error, answer: Answer) -
 
 /// Removes what a failed try has written, if the message is incoming all the same: it must never be neither. What remains is
 /// removed by the next try.
-fn take_back(inner: &Inner, id: MessageId) {
+pub(super) fn take_back(inner: &Inner, id: MessageId) {
     if !matches!(exists(inner, Directory::Todo, id), Ok(true)) {
         return;
     }
@@ -420,6 +426,46 @@ pub(super) fn remove(inner: &Arc<Inner>, id: MessageId, answer: Answer) {
                 let _ = answer.send(Err(SpoolError::Write { path, source }));
                 None
             }
+        }),
+    });
+}
+
+/// Removes the manager's half of a settled message. Blocks; what is left for the keeper is answered after the sync, if one is needed.
+pub(super) fn remove_own(
+    inner: &Arc<Inner>,
+    id: MessageId,
+    answer: oneshot::Sender<Result<Removal, SpoolError>>,
+) {
+    let info = Directory::info(id);
+    let removed = unlink_if_there(inner, info, id)
+        .and_then(|routed| Ok((routed, exists(inner, Directory::Todo, id)?)));
+    let removal = match removed {
+        // Never routed, it has no more here.
+        Ok((false, true)) => return drop(answer.send(Ok(Removal::Message(id)))),
+        Ok((true, true)) => Removal::Message(id),
+        // Also if it was gone: the sync after its removal may have failed.
+        Ok((_, false)) => Removal::Text(id),
+        Err(error) => return drop(answer.send(Err(error))),
+    };
+    let shared = Arc::clone(inner);
+    inner.committer.submit(Job {
+        files: Vec::new(),
+        directories: vec![info],
+        then: Box::new(move |synced| {
+            let path = info.path();
+            let synced = synced.map_err(|source| SpoolError::Write { path, source });
+            let own = synced.and_then(|()| {
+                for directory in [
+                    Directory::channel(Channel::Local, id),
+                    Directory::channel(Channel::Remote, id),
+                    Directory::Bounce,
+                ] {
+                    unlink_if_there(&shared, directory, id)?;
+                }
+                Ok(removal)
+            });
+            let _ = answer.send(own);
+            None
         }),
     });
 }

@@ -134,6 +134,19 @@ pub(super) fn sweep_pid(inner: &Inner, now: SystemTime) -> Result<(), SpoolError
 /// Removes old messages of one part of `mess` that were never accepted, or are settled.
 pub(super) fn sweep_mess(inner: &Inner, part: u8, now: SystemTime) -> Result<(), SpoolError> {
     let mut result = Ok(());
+    for id in old_texts(inner, part, now)? {
+        result = result.and(remove_rest(inner, id));
+    }
+    result
+}
+
+/// Old messages of one part of `mess` that were never accepted, or are settled.
+pub(super) fn old_texts(
+    inner: &Inner,
+    part: u8,
+    now: SystemTime,
+) -> Result<Vec<MessageId>, SpoolError> {
+    let mut old = Vec::new();
     for (_, id) in numbered(inner, Directory::Mess(part))? {
         let Some(id) = id else { continue };
         // In this order: a message that is routed meanwhile has its sender before it leaves `todo`.
@@ -141,10 +154,10 @@ pub(super) fn sweep_mess(inner: &Inner, part: u8, now: SystemTime) -> Result<(),
             && !exists(inner, Directory::Todo, id)?
             && !exists(inner, Directory::info(id), id)?
         {
-            result = result.and(remove_rest(inner, id));
+            old.push(id);
         }
     }
-    result
+    Ok(old)
 }
 
 /// Removes what is old in a directory and belongs to no message: a crash undid its removal.

@@ -598,7 +598,8 @@ fn closed_texts_tell_their_size_and_no_more() {
     block_on(async {
         let committed = queue.accept("Subject: x\n", &["a@b"]).await;
         let disk = Arc::new(RealDisk::open(queue.root.path()).unwrap());
-        let manager = SplitSpool::over_closed_texts(disk, Workers::inline());
+        let keeper = Arc::new(queue.spool.clone());
+        let manager = SplitSpool::managing(disk, Workers::inline(), keeper);
         let octets = queue.spool.content(committed.id).await.unwrap().octets();
         let text = manager.content(committed.id).await.unwrap();
         assert_eq!(text.octets(), octets);
