@@ -153,14 +153,18 @@ async fn converse(
         return;
     };
     let uid = caller.uid();
-    let taken = match users.enter(uid) {
-        Some(mut share) => {
-            match timeout(LIFE, take(&mut stream, submit, origin(uid), &mut share)).await {
-                Ok(taken) => taken,
-                Err(_) => Err(TIMEOUT),
-            }
-        }
-        None => Err(REFUSED_FOR_NOW),
+    let origin = origin(uid);
+    let share = match origin {
+        // Its sessions have limits of their own.
+        Origin::Network => Ok(None),
+        _ => users.enter(uid).map(Some).ok_or(REFUSED_FOR_NOW),
+    };
+    let taken = match share {
+        Ok(share) => match timeout(LIFE, take(&mut stream, submit, origin, share)).await {
+            Ok(taken) => taken,
+            Err(_) => Err(TIMEOUT),
+        },
+        Err(code) => Err(code),
     };
     let answer = match taken {
         Ok(qp) => Answer { exit_code: 0, qp },
@@ -174,7 +178,7 @@ async fn take(
     stream: &mut UnixStream,
     submit: &dyn Submit,
     origin: Origin,
-    share: &mut Share,
+    mut share: Option<Share>,
 ) -> Result<u32, u8> {
     let mut draft = submit
         .begin(origin)
@@ -196,7 +200,9 @@ async fn take(
         {
             match piece {
                 Piece::Text(text) => {
-                    if !share.add(text.len() as u64) {
+                    if let Some(share) = &mut share
+                        && !share.add(text.len() as u64)
+                    {
                         return Err(REFUSED_FOR_NOW);
                     }
                     draft.write(text).await.map_err(|error| exit_code(&error))?;
@@ -321,6 +327,28 @@ mod tests {
         assert!(users.enter(1).is_some());
         drop(mine);
         assert!(users.lock().is_empty());
+    }
+
+    #[tokio::test]
+    async fn the_network_is_not_held_to_the_share_of_a_user() {
+        let spool = Arc::new(qmail_queue::MemorySpool::new());
+        let clock = Arc::new(qmail_queue::SystemClock::new().unwrap());
+        let intake = qmail_queue::Intake::new(spool, clock, 1, 2);
+        let users = Arc::new(Users::default());
+        let uid = rustix::process::geteuid().as_raw();
+        let _shares: Vec<_> = (0..MESSAGES_PER_USER_MAX)
+            .map(|_| users.enter(uid).unwrap())
+            .collect();
+        for (origin, exit_code) in [(Origin::Network, 0), (Origin::Uid(uid), REFUSED_FOR_NOW)] {
+            let (mut near, far) = UnixStream::pair().unwrap();
+            near.write_all(b"\0\0\0\x01x\0\0\0\0Fa@b\0Tc@d\0\0")
+                .await
+                .unwrap();
+            converse(far, &intake, |_| origin, &users).await;
+            let mut answer = [0; Answer::OCTETS];
+            near.read_exact(&mut answer).await.unwrap();
+            assert_eq!(Answer::from_octets(answer).exit_code, exit_code);
+        }
     }
 
     #[test]
