@@ -219,18 +219,6 @@ fn call(applet: &Applet, name: &'static str, arguments: Vec<OsString>) -> ExitCo
     (applet.run)(&Call { name, arguments })
 }
 
-/// Runs a classic program by its name, in this process.
-pub(crate) fn run_classic(name: &str, arguments: Vec<OsString>) -> ExitCode {
-    match find(name, |applet| applet.kind == Kind::Classic) {
-        Some((applet, name)) => (applet.run)(&Call { name, arguments }),
-        None => exit::fatal(
-            "qmail",
-            &format_args!("no program is named {name}"),
-            exit::PERMANENT,
-        ),
-    }
-}
-
 /// The classic program that a link of this name is.
 fn by_link(called: &OsStr) -> Option<(&'static Applet, &'static str)> {
     let base = Path::new(called).file_name()?.to_str()?;

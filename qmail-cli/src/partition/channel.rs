@@ -162,6 +162,11 @@ impl Channel {
             .await
     }
 
+    /// Sends if that needs no waiting.
+    pub(super) fn try_send(&self, octets: &[u8]) -> io::Result<()> {
+        send(&self.0, octets, None)
+    }
+
     pub(crate) async fn receive(&self, room: &mut [u8]) -> io::Result<Incoming> {
         self.0
             .async_io(Interest::READABLE, || receive(&self.0, room))

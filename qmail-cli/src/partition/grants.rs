@@ -54,13 +54,9 @@ pub(super) fn of(party: Party, home: &Home) -> Option<Grants> {
             asks: true,
             ..Grants::default()
         },
-        Party::Cleaner => Grants {
-            list: vec![home.queue()],
-            write: queue(&["pid", "mess", "intd", "todo"]),
-            ..Grants::default()
-        },
         Party::Opener => Grants {
             read: queue(&["mess"]),
+            copies: true,
             ..Grants::default()
         },
         Party::Lookup => Grants {

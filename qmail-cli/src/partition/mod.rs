@@ -1,9 +1,9 @@
 //! `qmail start`: a mail system of parties that do not trust each other, started and watched by a supervisor that parses no mail.
 //!
 //! ```text
-//!   internet --> network --run/submit--> writer --trigger--> manager --> opener --> launcher --> a user's process --> mailboxes
-//!                 |  |      ^                                   |           \---> remote ---> internet
-//!              keys passwords                                   \------> cleaner         lookup (asked by the launcher)
+//!   internet --> network --run/submit--> writer <--run/keeper--> manager --> opener --> launcher --> a user's process --> mailboxes
+//!                 |  |      ^                                                   \---> remote ---> internet
+//!              keys passwords                                                    lookup (asked by the launcher)
 //!   programs of the host ---/            what all of them say --> log
 //! ```
 //!
@@ -12,19 +12,18 @@
 //! | network | qmaild | the ports, no file |
 //! | keys | qmailp | the private key of the certificate; signs handshakes |
 //! | passwords | qmailp | the names and hashes of users; says whether a login is right |
-//! | writer | qmailq | the half of the queue that holds messages; asks the kernel who submits |
+//! | writer | qmailq | the half of the queue that holds messages; asks the kernel who submits; removes what the manager is done with |
 //! | manager | qmails | the half of the queue that says what is to be done; reads no message, runs nothing |
 //! | opener | qmailq | message files to read; hands each to whom the manager says it goes |
-//! | cleaner | qmailq | removes messages that the manager is done with |
 //! | remote | qmailr | the messages that it is handed, the internet, no file |
 //! | launcher | root | starts processes as the users whom mail is for, and nothing else |
 //! | lookup | qmailp | says whose an address is |
 //! | log | qmaill | its directory |
 //!
 //! The sockets by which they ask one another lie in `run/`, made by the supervisor, who keeps them while a party is started again; who may
-//! connect is said by their owners and modes. Manager, opener, cleaner, remote, launcher and lookup are connected among themselves only, and
-//! live and die together; the others are started again by themselves. Each party locks itself down ([`sandbox`](crate::sandbox)) once it has
-//! what it needs. Accounts can be called otherwise in control/accounts.
+//! connect is said by their owners and modes. Manager, opener, remote, launcher and lookup are connected among themselves, and live and die
+//! together; the manager ends with the writer, too, and begins anew. The others are started again by themselves. Each party locks itself down
+//! ([`sandbox`](crate::sandbox)) once it has what it needs. Accounts can be called otherwise in control/accounts.
 
 mod agent;
 mod calls;
@@ -32,6 +31,8 @@ mod channel;
 mod complaints;
 mod deliveries;
 mod grants;
+mod keeper;
+mod keeper_client;
 mod key_client;
 mod keys;
 mod launcher;

@@ -20,6 +20,15 @@ use super::requests::Request;
 use crate::home::Home;
 use crate::{exit, inherited};
 
+/// Whether small messages are passed on as copies, so that nobody else ever has their files open: these may then be written over by the
+/// next messages ([`SplitSpool::keeping_spares`](qmail_queue::SplitSpool::keeping_spares)).
+pub(super) const COPIES: bool = cfg!(target_os = "linux");
+
+/// Messages up to so many octets are passed on as copies: all that are ever written over.
+const COPY_OCTETS_MAX: usize = 16 * 1024;
+
+const _: () = assert!(COPY_OCTETS_MAX as u64 >= qmail_queue::split::SPARE_OCTETS_MAX);
+
 /// Descriptors: requests for the launcher are standard input, these follow from 3 on.
 const MORE: [i32; 3] = [3, 4, 5];
 
@@ -96,7 +105,36 @@ fn open(queue: &Path, id: MessageId) -> io::Result<OwnedFd> {
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || stat.st_uid != own {
         return Err(io::ErrorKind::InvalidData.into());
     }
+    #[cfg(target_os = "linux")]
+    if usize::try_from(stat.st_size).is_ok_and(|octets| octets <= COPY_OCTETS_MAX) {
+        return copy(&message);
+    }
     Ok(message)
+}
+
+/// A copy of a small message in memory.
+#[cfg(target_os = "linux")]
+fn copy(message: &OwnedFd) -> io::Result<OwnedFd> {
+    use rustix::fs::{MemfdFlags, memfd_create};
+    use rustix::io::Errno;
+    let mut text = [0; COPY_OCTETS_MAX];
+    let mut octets = 0;
+    while octets < text.len() {
+        match rustix::io::pread(message, &mut text[octets..], octets as u64)? {
+            0 => break,
+            more => octets += more,
+        }
+    }
+    let flags = MemfdFlags::CLOEXEC;
+    let copy = match memfd_create(c"message", flags | MemfdFlags::NOEXEC_SEAL) {
+        // The kernel is older than that flag.
+        Err(Errno::INVAL) => memfd_create(c"message", flags)?,
+        made => made?,
+    };
+    let copy = std::fs::File::from(copy);
+    // Whoever reads begins at the beginning.
+    std::os::unix::fs::FileExt::write_all_at(&copy, &text[..octets], 0)?;
+    Ok(copy.into())
 }
 
 #[cfg(test)]

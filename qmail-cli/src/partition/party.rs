@@ -9,14 +9,15 @@ use std::sync::Arc;
 use qmail_core::route::SmtpRoutes;
 
 use super::deliveries::Parties;
+use super::keeper_client::{self, WriterParty};
 use super::{
     agent, grants, keys, launcher, logger, lookup, maildrop, network, opener, passwords, remote,
-    writer,
+    sockets, writer,
 };
 use crate::applet::Call;
 use crate::home::{Home, KEYS, PASSWORDS, RemoteControls};
 use crate::sandbox::{self, SandboxError};
-use crate::send::{CannotStart, Surroundings};
+use crate::send::{CannotStart, Removals, Surroundings};
 use crate::submission_client::SocketSubmit;
 use crate::{exit, send};
 
@@ -29,7 +30,6 @@ pub(crate) enum Party {
     Writer,
     Manager,
     Opener,
-    Cleaner,
     Remote,
     Launcher,
     Lookup,
@@ -38,14 +38,13 @@ pub(crate) enum Party {
 
 impl Party {
     /// All of them.
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Network,
         Self::Keys,
         Self::Passwords,
         Self::Writer,
         Self::Manager,
         Self::Opener,
-        Self::Cleaner,
         Self::Remote,
         Self::Launcher,
         Self::Lookup,
@@ -61,7 +60,6 @@ impl Party {
             Self::Writer => "writer",
             Self::Manager => "manager",
             Self::Opener => "opener",
-            Self::Cleaner => "cleaner",
             Self::Remote => "remote",
             Self::Launcher => "launcher",
             Self::Lookup => "lookup",
@@ -75,7 +73,7 @@ impl Party {
             Self::Network => "qmaild",
             Self::Keys => KEYS,
             Self::Passwords => PASSWORDS,
-            Self::Writer | Self::Opener | Self::Cleaner => "qmailq",
+            Self::Writer | Self::Opener => "qmailq",
             Self::Manager => "qmails",
             Self::Remote => "qmailr",
             Self::Launcher => return None,
@@ -117,15 +115,15 @@ pub(crate) fn run(call: &Call) -> ExitCode {
         Party::Remote => remote::run(&home),
         Party::Log => logger::run(&home),
         Party::Manager => manager(&home),
-        Party::Cleaner => cleaner(&home),
         Party::Launcher => launcher::run(&home, arguments),
     }
 }
 
-/// The manager's descriptors from 1 on: requests and reports of deliveries, the same of the cleaner, the socket for orders.
-const MANAGERS: RangeInclusive<i32> = 1..=7;
+/// The manager's descriptors from 1 on: requests and reports of deliveries, the socket for orders.
+const MANAGERS: RangeInclusive<i32> = 1..=5;
 
-/// The engine of qmail-send among other parties: its bounces go to the writer, deliveries are made by way of the opener.
+/// The engine of qmail-send among other parties: its bounces go to the writer, which also removes files for it; deliveries are made by
+/// way of the opener.
 fn manager(home: &Home) -> ExitCode {
     let bounces = Arc::new(SocketSubmit {
         socket: home.submission_socket(),
@@ -135,23 +133,16 @@ fn manager(home: &Home) -> ExitCode {
     let routes =
         RemoteControls::read(home).map_or_else(|_| SmtpRoutes::default(), |remote| remote.routes);
     let arrange = |descriptors| {
-        let [
-            to_launcher,
-            from_launcher,
-            to_remote,
-            from_remote,
-            to_cleaner,
-            from_cleaner,
-            orders,
-        ] = <[OwnedFd; 7]>::try_from(descriptors).map_err(|_| CannotStart::Spawn)?;
+        let [to_launcher, from_launcher, to_remote, from_remote, orders] =
+            <[OwnedFd; 5]>::try_from(descriptors).map_err(|_| CannotStart::Spawn)?;
+        let writer = keeper_client::connect(&sockets::keeper(home))?;
         Ok(Surroundings {
             deliverers: Parties {
                 ends: [(to_launcher, from_launcher), (to_remote, from_remote)],
                 routes,
             },
-            clean: (to_cleaner, from_cleaner),
+            removals: Removals::Keeper(Box::new(|loss| Ok(WriterParty::start(writer, loss)?))),
             desk: Some(orders),
-            closed_texts: true,
         })
     };
     let lock = || lock_down(Party::Manager, home).map_err(io::Error::other);
@@ -160,14 +151,6 @@ fn manager(home: &Home) -> ExitCode {
         Ok(false) => ExitCode::from(exit::TEMPORARY),
         Err(error) => exit::fatal("manager", &error, exit::TEMPORARY),
     }
-}
-
-/// qmail-clean, locked down.
-fn cleaner(home: &Home) -> ExitCode {
-    if let Err(error) = lock_down(Party::Cleaner, home) {
-        return exit::fatal("cleaner", &error, exit::TEMPORARY);
-    }
-    crate::applet::run_classic("qmail-clean", Vec::new())
 }
 
 /// Takes from this process what the party does not need.

@@ -95,7 +95,6 @@ pub(super) enum PlanError {
 /// ```text
 ///   manager --1--> opener --> launcher --2--> manager     launcher <--> lookup
 ///           --3--> opener --> remote   --4--> manager
-///           --5--> cleaner --6--> manager
 /// ```
 pub(super) fn delivery(
     log: &impl Fn() -> io::Result<Stdio>,
@@ -131,17 +130,12 @@ pub(super) fn delivery(
     launcher.more.extend([to_lookup, maildrops]);
     launcher.arguments = vec![default_delivery.into()];
     lookup.stdin = requests.into();
-    let mut cleaner = Plan::new(Party::Cleaner);
-    let (requests, to_cleaner) = io::pipe()?;
-    let (from_cleaner, answers) = io::pipe()?;
-    cleaner.stdin = requests.into();
-    cleaner.stdout = answers.into();
-    managers.extend([to_cleaner.into(), from_cleaner.into(), orders]);
+    managers.push(orders);
     // 0 is the log, and what the standard descriptors are not enough for follows from 3 on.
     manager.stdin = log()?;
     let mut managers = managers.into_iter();
     manager.stdout = managers.next().map_or_else(Stdio::null, Stdio::from);
     manager.stderr = managers.next().map_or_else(Stdio::null, Stdio::from);
     manager.more = managers.collect();
-    Ok(vec![opener, lookup, launcher, remote, cleaner, manager])
+    Ok(vec![opener, lookup, launcher, remote, manager])
 }

@@ -28,6 +28,8 @@ enum Callers {
 pub(super) struct Sockets {
     /// Of the writer: takes messages from everybody.
     pub(super) submit: OwnedFd,
+    /// Of the writer: the manager hears of messages there, and has them removed.
+    pub(super) keeper: OwnedFd,
     /// Of the manager: takes orders of `qmail queue`.
     pub(super) queue: OwnedFd,
     /// Of the keys party.
@@ -48,6 +50,11 @@ pub(super) fn keys(home: &Home) -> PathBuf {
 /// Where the passwords party is asked.
 pub(super) fn passwords(home: &Home) -> PathBuf {
     home.run().join("passwords")
+}
+
+/// Where the writer works for the manager.
+pub(super) fn keeper(home: &Home) -> PathBuf {
+    home.run().join("keeper")
 }
 
 /// Where the launcher is asked for maildrops.
@@ -76,6 +83,7 @@ impl Sockets {
         let network = Callers::Only("qmaild");
         Ok(Self {
             submit: make(home.submission_socket(), Callers::Everybody, stream)?,
+            keeper: make(keeper(home), Callers::Only("qmails"), channel::listen)?,
             queue: make(home.queue_socket(), Callers::Only("qmails"), stream)?,
             keys: make(keys(home), network, channel::listen)?,
             passwords: make(passwords(home), network, channel::listen)?,

@@ -270,6 +270,7 @@ impl Starter<'_> {
             Kind::Writer => {
                 let mut plan = Plan::new(Party::Writer);
                 plan.stdin = self.sockets.submit.try_clone()?.into();
+                plan.more = vec![self.sockets.keeper.try_clone()?];
                 plan.stdout = self.log()?;
                 vec![plan]
             }

@@ -99,7 +99,7 @@ fn no_party_reads_or_writes_what_is_anothers() {
             Party::Network | Party::Keys | Party::Remote => &[],
             // Its account may not read the file; the lock is by directory.
             Party::Passwords | Party::Lookup => &["users/passwords"],
-            Party::Writer | Party::Cleaner => &["queue/mess/1/24", "queue/todo/24"],
+            Party::Writer => &["queue/mess/1/24", "queue/todo/24"],
             Party::Manager => &["control/me", "queue/todo/24", "queue/info/1/24"],
             Party::Opener => &["queue/mess/1/24"],
             Party::Log => &["log/current"],
@@ -131,7 +131,7 @@ fn no_party_reads_or_writes_what_is_anothers() {
             | Party::Opener
             | Party::Lookup
             | Party::Remote => &[],
-            Party::Writer | Party::Cleaner => &["queue/mess/1", "queue/todo"],
+            Party::Writer => &["queue/mess/1", "queue/todo"],
             Party::Manager => &["queue/info/1", "queue/bounce"],
             Party::Log => &["log"],
             Party::Launcher => continue,

@@ -3,28 +3,35 @@
 use std::io;
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use qmail_core::bounce::Excerpt;
 use qmail_core::{Draft, Envelope, Origin, Receipt, Submit, SubmitError};
-use qmail_queue::split::Trigger;
-use qmail_queue::{Intake, MessageId, SplitSpool, Spool, SystemClock, Workers};
+use qmail_queue::{Clock as _, Intake, MessageId, SplitSpool, Spool, SystemClock, Workers};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use super::Party;
+use super::channel::Listener;
+use super::keeper::Manager;
 use super::party::lock_down;
-use crate::exit;
 use crate::home::{Home, extra_recipients};
 use crate::privilege::Account;
 use crate::serve::SubmissionSocket;
+use crate::{exit, inherited};
 
 /// Threads that work on the queue's files.
 const DISK_THREADS: usize = 8;
+
+/// The descriptor beside standard input, which takes messages: where the manager connects.
+const MORE: [i32; 1] = [3];
+
+/// How often files are looked for that writers before this one have left half-written.
+const SWEEP_EVERY: Duration = Duration::from_secs(3600);
 
 pub(super) fn run(home: &Home) -> ExitCode {
     match serve(home) {
@@ -35,6 +42,7 @@ pub(super) fn run(home: &Home) -> ExitCode {
 
 fn serve(home: &Home) -> Result<(), String> {
     let words = |error: &dyn std::fmt::Display| error.to_string();
+    let more = inherited::take_beyond_standard(&MORE).map_err(|error| words(&error))?;
     let extra = extra_recipients(home).map_err(|error| words(&error))?;
     let callers = Callers::look_up(home)?;
     lock_down(Party::Writer, home).map_err(|error| words(&error))?;
@@ -45,22 +53,38 @@ fn serve(home: &Home) -> Result<(), String> {
     runtime.block_on(async {
         let queue = home.queue();
         let workers = Workers::threads(DISK_THREADS).map_err(|error| words(&error))?;
-        let spool = SplitSpool::open(&queue, workers).map_err(|error| words(&error))?;
-        let clock = SystemClock::new().map_err(|error| words(&error))?;
+        let mut keeper = SplitSpool::open(&queue, workers).map_err(|error| words(&error))?;
+        if super::opener::COPIES {
+            // Nobody has their files open any more.
+            keeper = keeper.keeping_spares();
+        }
+        let clock = Arc::new(SystemClock::new().map_err(|error| words(&error))?);
         let uid = rustix::process::getuid().as_raw();
-        let spool: Arc<dyn Spool> = Arc::new(spool);
+        let spool: Arc<dyn Spool> = Arc::new(keeper.clone());
         let pid = std::process::id();
-        let intake = Intake::new(Arc::clone(&spool), Arc::new(clock), pid, uid);
-        let submit = Arc::new(Waking {
+        let intake = Intake::new(Arc::clone(&spool), clock.clone(), pid, uid);
+        let manager = Arc::new(Manager::of(queue));
+        let submit = Arc::new(Telling {
             intake: intake.with_extra_recipients(extra),
             spool,
-            queue: home.queue(),
+            manager: Arc::clone(&manager),
         });
+        let managers = more.into_iter().next().ok_or("a descriptor is missing")?;
+        let managers = Listener::new(managers).map_err(|error| words(&error))?;
+        let sweeping = async {
+            loop {
+                // Whatever cannot be removed now is looked at again.
+                let _ = keeper.sweep_newborn(clock.now().wall).await;
+                tokio::time::sleep(SWEEP_EVERY).await;
+            }
+        };
         let socket = inherited_socket().map_err(|error| words(&error))?;
         let (_stop, stopped) = watch::channel(false);
         let mut terminate = signal(SignalKind::terminate()).map_err(|error| words(&error))?;
         tokio::select! {
             () = socket.serve(submit, stopped, move |uid| callers.origin(uid)) => {}
+            () = manager.serve(managers, &keeper) => {}
+            () = sweeping => {}
             _ = terminate.recv() => {}
         }
         Ok(())
@@ -107,34 +131,34 @@ impl Callers {
     }
 }
 
-/// An intake that wakes the manager after each message.
-struct Waking {
+/// An intake that tells the manager of each message.
+struct Telling {
     intake: Intake,
     /// Where the messages are that a bounce quotes.
     spool: Arc<dyn Spool>,
-    queue: PathBuf,
+    manager: Arc<Manager>,
 }
 
 #[async_trait]
-impl Submit for Waking {
+impl Submit for Telling {
     async fn begin(&self, origin: Origin) -> Result<Box<dyn Draft>, SubmitError> {
-        Ok(Box::new(WakingDraft {
+        Ok(Box::new(TellingDraft {
             draft: Submit::begin(&self.intake, origin).await?,
             quoted: (origin == Origin::Bounce).then(|| Arc::clone(&self.spool)),
-            queue: self.queue.clone(),
+            manager: Arc::clone(&self.manager),
         }))
     }
 }
 
-struct WakingDraft {
+struct TellingDraft {
     draft: Box<dyn Draft>,
     /// There for the manager, which quotes what it may not read.
     quoted: Option<Arc<dyn Spool>>,
-    queue: PathBuf,
+    manager: Arc<Manager>,
 }
 
 #[async_trait]
-impl Draft for WakingDraft {
+impl Draft for TellingDraft {
     async fn write(&mut self, chunk: Bytes) -> Result<(), SubmitError> {
         self.draft.write(chunk).await
     }
@@ -169,7 +193,7 @@ impl Draft for WakingDraft {
 
     async fn commit(self: Box<Self>, envelope: Envelope) -> Result<Receipt, SubmitError> {
         let receipt = self.draft.commit(envelope).await?;
-        Trigger::pull(&self.queue);
+        self.manager.tell(receipt.message);
         Ok(receipt)
     }
 }

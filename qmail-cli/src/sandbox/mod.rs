@@ -28,6 +28,8 @@ pub(crate) struct Grants {
     pub(crate) connect: Connect,
     /// Whether it may connect to sockets of this host: those of the parties that it asks.
     pub(crate) asks: bool,
+    /// Whether it may make files in memory, which have no name.
+    pub(crate) copies: bool,
 }
 
 /// TCP ports that a party may connect to.

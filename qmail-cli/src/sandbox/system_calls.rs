@@ -28,6 +28,8 @@ pub(crate) enum Calls {
     Local,
     /// Connecting to others.
     Connect,
+    /// Making files in memory.
+    Copy,
 }
 
 impl Calls {
@@ -44,6 +46,7 @@ impl Calls {
                 Self::Connect,
                 grants.asks || grants.connect != Connect::Nowhere,
             ),
+            (Self::Copy, grants.copies),
         ]
         .into_iter()
         .filter_map(|(calls, granted)| granted.then_some(calls))
@@ -58,6 +61,7 @@ impl Calls {
             Self::Network => "internet sockets",
             Self::Local => "sockets it was given",
             Self::Connect => "connecting",
+            Self::Copy => "files in memory",
         }
     }
 }
@@ -97,6 +101,7 @@ fn rules(grants: &Grants) -> Result<Rules, seccompiler::BackendError> {
             Calls::Network => NETWORK,
             Calls::Local => LOCAL,
             Calls::Connect => &[libc::SYS_connect],
+            Calls::Copy => &[libc::SYS_memfd_create],
         };
         rules.extend(list.iter().map(|&call| (call, Vec::new())));
     }

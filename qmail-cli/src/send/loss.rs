@@ -25,6 +25,11 @@ impl Loss {
         let _ = self.queue.set(queue);
     }
 
+    /// The queue, once it is there.
+    pub(crate) fn queue(&self) -> Option<&Queue> {
+        self.queue.get()
+    }
+
     /// A connection has ended. Deliveries that are told of after this are not taken for outcomes.
     pub(crate) fn tell(&self, connection: &str) {
         self.reporter.alert(&format_args!(

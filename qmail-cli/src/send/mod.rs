@@ -23,7 +23,7 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use qmail_core::{Delivery, Submit};
-use qmail_queue::split::{SendMutex, Trigger};
+use qmail_queue::split::{Keeper, SendMutex, Trigger};
 use qmail_queue::{
     Config, Engine, Parts, Queue, RealDisk, SplitSpool, Spool, SpoolError, SystemClock, Workers,
 };
@@ -88,13 +88,21 @@ pub(crate) trait Deliverers {
 /// What the manager of a queue has to do with others.
 pub(crate) struct Surroundings<D> {
     pub(crate) deliverers: D,
-    /// Requests to qmail-clean, and its answers.
-    pub(crate) clean: (OwnedFd, OwnedFd),
+    pub(crate) removals: Removals,
     /// A listening socket for orders; without one it is made.
     pub(crate) desk: Option<OwnedFd>,
-    /// Whether messages are for others to read: who takes bounces quotes them.
-    pub(crate) closed_texts: bool,
 }
+
+/// Who removes files of the queue that the manager may not.
+pub(crate) enum Removals {
+    /// qmail-clean: requests to it, and its answers.
+    Clean(OwnedFd, OwnedFd),
+    /// Whoever keeps texts and envelopes, which are not for the manager to read: who takes bounces quotes them. Started within the
+    /// runtime; the loss of it is told.
+    Keeper(Box<StartKeeper>),
+}
+
+type StartKeeper = dyn FnOnce(&Arc<Loss>) -> io::Result<Arc<dyn Keeper>>;
 
 /// Runs the queue of a home until it is told to stop. Bounces are handed to `bounces`; `arrange` makes something of the descriptors
 /// `numbers`. `lock_down` is called when these are there and before there is a thread.
@@ -162,7 +170,8 @@ fn start<'a, D: Deliverers>(
     let [local_max, remote_max] = surroundings.deliverers.limits();
     config.limits.local_max = config.limits.local_max.min(local_max);
     config.limits.remote_max = config.limits.remote_max.min(remote_max);
-    if surroundings.closed_texts && std::mem::take(&mut config.log_hashes) {
+    let closed_texts = matches!(surroundings.removals, Removals::Keeper(_));
+    if closed_texts && std::mem::take(&mut config.log_hashes) {
         reporter.warning(&"control/loghash: not logged, since this manager may not read messages");
     }
     Ok(System {
@@ -206,16 +215,19 @@ impl<D: Deliverers> System<'_, D> {
         let loss = Arc::new(Loss::new(self.reporter.clone()));
         let Surroundings {
             deliverers,
-            clean: (requests, answers),
+            removals,
             desk,
-            closed_texts,
         } = self.surroundings;
-        let cleaner = Cleaner::new(requests, answers, Arc::clone(&loss));
-        let disk = CleanedDisk::new(self.disk, cleaner);
         let workers = Workers::threads(DISK_THREADS)?;
-        let spool: Arc<dyn Spool> = Arc::new(match closed_texts {
-            false => SplitSpool::over(Arc::new(disk), workers),
-            true => SplitSpool::over_closed_texts(Arc::new(disk), workers),
+        let spool: Arc<dyn Spool> = Arc::new(match removals {
+            Removals::Clean(requests, answers) => {
+                let cleaner = Cleaner::new(requests, answers, Arc::clone(&loss));
+                let disk = CleanedDisk::new(self.disk, cleaner);
+                SplitSpool::over(Arc::new(disk), workers)
+            }
+            Removals::Keeper(start) => {
+                SplitSpool::managing(Arc::new(self.disk), workers, start(&loss)?)
+            }
         });
         let [local, remote] = deliverers.start(&loss, self.reporter)?;
         let mut parts = Parts::new(

@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::unix::pipe;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{CannotStart, Deliverers, Loss, Surroundings};
+use super::{CannotStart, Deliverers, Loss, Removals, Surroundings};
 use crate::descriptor::wait_until;
 use crate::report::Reporter;
 
@@ -50,9 +50,8 @@ impl Spawners {
                 (local_limit, to_local, from_local),
                 (remote_limit, to_remote, from_remote),
             ]),
-            clean: (to_clean, from_clean),
+            removals: Removals::Clean(to_clean, from_clean),
             desk: None,
-            closed_texts: false,
         })
     }
 }
