@@ -37,6 +37,8 @@ pub(super) struct FirstTry {
     /// Where all of its recipients go.
     pub(super) destination: Bytes,
     octets: usize,
+    /// It was tried, and what came of it is being recorded.
+    pub(super) tried: bool,
 }
 
 impl Engine {
@@ -65,6 +67,7 @@ impl Engine {
             first: Some(FirstTry {
                 destination,
                 octets,
+                tried: false,
             }),
         };
         self.fresh.insert((id, channel), fresh);
@@ -99,9 +102,12 @@ impl Engine {
 
     /// Records what came of a first try: who is left, and the notes of those who failed.
     pub(super) fn record_first_try(&mut self, pass: PassId, left: Vec<Address>, notes: Vec<u8>) {
-        let Some(entry) = self.passes.get(&pass) else {
+        let Some(entry) = self.passes.get_mut(&pass) else {
             return;
         };
+        if let Some(first) = &mut entry.first {
+            first.tried = true;
+        }
         let Attempt {
             id, channel, birth, ..
         } = entry.attempt;

@@ -200,6 +200,13 @@ impl Engine {
     pub(super) fn retry_all(&mut self) {
         self.scheduler.handle_alarm();
         self.listing.alarm = !self.listing.over;
+        // What was tried, and waits for its time as soon as that is written down, is to wait no longer either.
+        let now = self.world.seconds();
+        for pass in self.passes.values_mut() {
+            if pass.first.as_ref().is_some_and(|first| first.tried) {
+                pass.attempt.retry_at = now;
+            }
+        }
     }
 
     pub(super) fn begin_look(&mut self) {

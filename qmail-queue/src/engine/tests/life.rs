@@ -309,6 +309,21 @@ fn what_others_tell_of_beyond_the_bound_is_looked_for() {
 }
 
 #[test]
+fn an_alarm_reaches_what_was_tried_before_it_was_routed() {
+    let mut world = World::new();
+    world.script.answer("b@far", &[deferred()]);
+    world.spool.fail("route", 1);
+    world.submit("s@far", &["b@far"]);
+    world.settle();
+    // It is deferred, and that could not be written down yet.
+    world.queue.retry_all();
+    world.settle();
+    world.advance(crate::TROUBLE_WAIT.as_secs());
+    assert_eq!(world.count(), 0);
+    assert_eq!(world.script.tried().into_values().collect::<Vec<_>>(), [2]);
+}
+
+#[test]
 fn a_commit_that_is_cut_short_is_found() {
     let mut world = World::new();
     world.settle();
