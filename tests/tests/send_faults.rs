@@ -96,6 +96,10 @@ fn a_lost_spawner_ends_it_and_no_recipient_is_lost() {
         }
         manager.wait_for("status: exiting");
         assert!(manager.wait().success());
+        // What the lost one was at is told of by that one line.
+        let told = |line: &&String| line.starts_with("delivery 1: ");
+        let told = manager.seen.iter().filter(told).count();
+        assert_eq!(told, usize::from(!remote_dies), "{:#?}", manager.seen);
         let left = remote(home.path(), id);
         let wanted = remote_dies.then_some("Ta@far.example\0");
         assert_eq!(left.as_deref(), wanted);

@@ -9,9 +9,10 @@ use async_trait::async_trait;
 use qmail_core::route::SmtpRoutes;
 use qmail_core::{Address, Delivery, Destination, Job, Outcome, ReversePath};
 use qmail_deliver::next_hop_key;
+use qmail_queue::Channel;
 
 use super::calls::Calls;
-use super::channel::Channel;
+use super::channel;
 use super::complaints::Complaints;
 use super::requests::{NUMBERS, TEXTS_OCTETS_MAX};
 use crate::report::Reporter;
@@ -35,8 +36,8 @@ impl Deliverers for Parties {
     fn start(self, loss: &Arc<Loss>, _: &Reporter) -> io::Result<[Arc<dyn Delivery>; 2]> {
         let [local, remote] = self.ends;
         Ok([
-            PartyDelivery::start("launcher", None, local, loss)?,
-            PartyDelivery::start("remote", Some(self.routes), remote, loss)?,
+            PartyDelivery::start("launcher", Channel::Local, None, local, loss)?,
+            PartyDelivery::start("remote", Channel::Remote, Some(self.routes), remote, loss)?,
         ])
     }
 }
@@ -51,18 +52,19 @@ impl PartyDelivery {
     /// To be called within a runtime.
     fn start(
         party: &'static str,
+        channel: Channel,
         routes: Option<SmtpRoutes>,
         (requests, reports): (OwnedFd, OwnedFd),
         loss: &Arc<Loss>,
     ) -> io::Result<Arc<dyn Delivery>> {
-        let calls = Arc::new(Calls::new(Arc::new(Channel::new(requests)?)));
-        let reports = Channel::new(reports)?;
+        let calls = Arc::new(Calls::new(Arc::new(channel::Channel::new(requests)?)));
+        let reports = channel::Channel::new(reports)?;
         let (taking, loss) = (Arc::clone(&calls), Arc::clone(loss));
         tokio::spawn(async move {
             let complaints = Complaints::of("manager");
             let _ = taking.take_reports(&reports, party, &complaints).await;
             // First the queue stops, then it sees deliveries without an outcome.
-            loss.tell(party);
+            loss.tell(party, Some(channel));
             taking.end();
         });
         Ok(Arc::new(Self { calls, routes }))

@@ -77,7 +77,7 @@ impl WriterParty {
             let tell = |id| loss.queue().into_iter().for_each(|queue| queue.tell(id));
             let _ = listening.listen(&connection, tell).await;
             // First the queue stops, then it sees removals that failed.
-            loss.tell("writer");
+            loss.tell("writer", None);
             listening.end();
         });
         Ok(party)

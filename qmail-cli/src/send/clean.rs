@@ -67,7 +67,7 @@ impl Cleaner {
             }
             Err(error) => {
                 *connection = None;
-                self.loss.tell("qmail-clean");
+                self.loss.tell("qmail-clean", None);
                 Err(error)
             }
         }

@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use qmail_queue::Queue;
+use qmail_queue::{Channel, Queue};
 
 use crate::report::Reporter;
 
@@ -30,13 +30,17 @@ impl Loss {
         self.queue.get()
     }
 
-    /// A connection has ended. Deliveries that are told of after this are not taken for outcomes.
-    pub(crate) fn tell(&self, connection: &str) {
+    /// A connection has ended, and with it the deliveries of a channel, if it is one of those that make them: of these nothing more is
+    /// told. To be called before they end without an outcome.
+    pub(crate) fn tell(&self, connection: &str, channel: Option<Channel>) {
         self.reporter.alert(&format_args!(
             "oh no! lost {connection} connection! dying..."
         ));
         if let Some(queue) = self.queue.get() {
-            queue.stop();
+            match channel {
+                Some(channel) => queue.stop_without(channel),
+                None => queue.stop(),
+            }
         }
     }
 }

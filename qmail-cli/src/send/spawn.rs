@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use qmail_core::{Delivery, Job, Outcome};
-use qmail_queue::MessageId;
 use qmail_queue::helpers::spawn::{ReportReader, Reported, Request};
+use qmail_queue::{Channel, MessageId};
 use rustix::event::PollFlags;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::unix::pipe;
@@ -63,11 +63,20 @@ impl Deliverers for Spawners {
     }
 
     fn start(self, loss: &Arc<Loss>, reporter: &Reporter) -> io::Result<[Arc<dyn Delivery>; 2]> {
-        let [local, remote] = self.0.map(|(limit, requests, reports)| {
-            let (loss, reporter) = (Arc::clone(loss), reporter.clone());
-            Spawner::start(limit, requests, reports, loss, reporter)
-        });
-        Ok([Arc::new(local?), Arc::new(remote?)])
+        let Self([local, remote]) = self;
+        let start = |channel, (limit, requests, reports)| {
+            let shared = Arc::new(Shared {
+                channel,
+                deliveries: Mutex::new(Deliveries::new(limit)),
+                loss: Arc::clone(loss),
+                reporter: reporter.clone(),
+            });
+            Spawner::start(shared, limit, requests, reports)
+        };
+        Ok([
+            Arc::new(start(Channel::Local, local)?),
+            Arc::new(start(Channel::Remote, remote)?),
+        ])
     }
 }
 
@@ -91,6 +100,7 @@ struct Spawner {
 }
 
 struct Shared {
+    channel: Channel,
     deliveries: Mutex<Deliveries>,
     loss: Arc<Loss>,
     reporter: Reporter,
@@ -102,23 +112,23 @@ struct Deliveries {
     lost: bool,
 }
 
+impl Deliveries {
+    fn new(limit: u8) -> Self {
+        Self {
+            waiting: (0..limit).map(|_| None).collect(),
+            lost: false,
+        }
+    }
+}
+
 impl Spawner {
     /// A spawner that makes up to `limit` deliveries at once. To be called within a runtime, whose tasks move the octets.
     fn start(
+        shared: Arc<Shared>,
         limit: u8,
         requests: OwnedFd,
         reports: OwnedFd,
-        loss: Arc<Loss>,
-        reporter: Reporter,
     ) -> io::Result<Self> {
-        let shared = Arc::new(Shared {
-            deliveries: Mutex::new(Deliveries {
-                waiting: (0..limit).map(|_| None).collect(),
-                lost: false,
-            }),
-            loss,
-            reporter,
-        });
         let (sender, receiver) = mpsc::channel(usize::from(limit).max(1));
         let requests = pipe::Sender::from_owned_fd(requests)?;
         let reports = pipe::Receiver::from_owned_fd(reports)?;
@@ -191,7 +201,7 @@ impl Shared {
             return;
         }
         // First the queue stops, then it sees deliveries without an outcome.
-        self.loss.tell("spawn");
+        self.loss.tell("spawn", Some(self.channel));
         deliveries.waiting.clear();
     }
 }

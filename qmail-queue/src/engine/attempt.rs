@@ -290,7 +290,8 @@ impl Engine {
         self.start(async move {
             // A panic of one delivery must not take the queue with it.
             let attempt = AssertUnwindSafe(delivery.deliver(task)).catch_unwind();
-            let outcomes = attempt.await.unwrap_or_default();
+            let crashed = |_| vec![Outcome::Deferred(CRASHED.into()); batch.recipients.len()];
+            let outcomes = attempt.await.unwrap_or_else(crashed);
             Event::Reported(Reported {
                 pass,
                 job,
@@ -310,12 +311,16 @@ impl Engine {
             id, channel, dying, ..
         } = entry.attempt;
         let first = entry.first.is_some();
-        let Judged { notes, done, left } = self.judge_all(id, reported, dying);
+        // Its deliveries have no outcome, which nobody is to hear of once for each of them.
+        let lost = self.shared.is_lost(channel) && reported.outcomes.is_empty();
+        let Judged { notes, done, left } = self.judge_all(id, reported, dying, lost);
         let deferred = !left.is_empty();
         let closed = !deferred && self.scheduler.is_last(pass, job);
         self.running[channel as usize] -= 1;
         self.scheduler.handle_report(pass, job, deferred);
-        self.log_status();
+        if !lost {
+            self.log_status();
+        }
         if first {
             self.record_first_try(pass, left, notes);
             return;
@@ -342,21 +347,17 @@ impl Engine {
         });
     }
 
-    fn judge_all(&self, id: MessageId, reported: Reported, dying: bool) -> Judged {
+    fn judge_all(&self, id: MessageId, reported: Reported, dying: bool, lost: bool) -> Judged {
         let mut judged = Judged::default();
         let mut outcomes = reported.outcomes.into_iter();
         for (delivery, (recipient, place)) in (reported.first_delivery..).zip(reported.batch) {
-            let outcome = match outcomes.next() {
-                Some(outcome) => outcome,
-                // At a stop it may be the delivery that was stopped, not what it tried.
-                None if dying && !self.shared.is_stop_ordered() && !self.stopping => {
-                    Outcome::Deferred(Report::from(NO_REPORT))
-                }
-                None => {
+            let Some(outcome) = outcomes.next() else {
+                // However old the message is: nobody has said what became of it.
+                if !lost {
                     self.log(&LogEvent::ReportMangled { delivery });
-                    judged.left.push(recipient);
-                    continue;
                 }
+                judged.left.push(recipient);
+                continue;
             };
             let (verdict, report) = judge(outcome, dying);
             let text = report.as_bytes();
@@ -469,7 +470,7 @@ fn judge(outcome: Outcome, dying: bool) -> (Verdict, Report) {
     }
 }
 
-const NO_REPORT: &str = "The delivery gave no report. (#4.3.0)\n";
+const CRASHED: &str = "The delivery crashed. (#4.3.0)\n";
 const TOO_LONG_IN_QUEUE: &[u8] =
     b"I'm not going to try again; this message has been in the queue too long.\n";
 const REPORT_ROOM: usize = qmail_core::REPORT_OCTETS_MAX - TOO_LONG_IN_QUEUE.len();

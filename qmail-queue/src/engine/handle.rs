@@ -15,7 +15,7 @@ use super::obey::{Request, WhenDue};
 use super::reasons::Reasons;
 use crate::intake::{Intake, IntakeDraft};
 use crate::order::{Answers, Order, Refusal};
-use crate::{Incoming, Limits, MessageId};
+use crate::{Channel, Incoming, Limits, MessageId};
 
 /// A queue with a running engine: takes messages, and orders. Cheap to clone.
 ///
@@ -64,7 +64,8 @@ impl Queue {
         (queue, shared)
     }
 
-    /// Everything that waits for its time is tried now (the ALRM signal). Ages stay as they are.
+    /// Everything that waits for its time is tried now, and what was damaged is looked at again (the ALRM signal). Ages stay as they
+    /// are.
     pub fn retry_all(&self) {
         self.shared.order(|orders| orders.retry_all = true);
     }
@@ -94,6 +95,13 @@ impl Queue {
     /// [`Engine::run`](super::Engine::run) (the TERM signal). Returns at once.
     pub fn stop(&self) {
         self.shared.order(|orders| orders.stop = true);
+    }
+
+    /// As [`stop`](Self::stop), since whoever makes the deliveries of a channel is gone. From now on it is not told of each of them
+    /// that it has no outcome: they are tried again after the next start.
+    pub fn stop_without(&self, channel: Channel) {
+        self.shared.inbox().lost[channel as usize] = true;
+        self.stop();
     }
 
     /// How many messages are where, as of the engine's last step.
@@ -249,18 +257,20 @@ pub(super) enum Arrival {
     Id(MessageId),
     /// The same, and somebody said that it is new: it may be tried before it is routed.
     New(MessageId),
+    /// Its envelope was damaged when it was looked at last.
+    Damaged(MessageId),
 }
 
 impl Arrival {
     pub(super) fn id(&self) -> MessageId {
         match self {
-            Self::Known(id, _) | Self::Id(id) | Self::New(id) => *id,
+            Self::Known(id, _) | Self::Id(id) | Self::New(id) | Self::Damaged(id) => *id,
         }
     }
 
     fn octets(&self) -> usize {
         match self {
-            Self::Id(_) | Self::New(_) => 0,
+            Self::Id(_) | Self::New(_) | Self::Damaged(_) => 0,
             Self::Known(_, incoming) => envelope_octets(&incoming.envelope),
         }
     }
@@ -293,6 +303,8 @@ struct Inbox {
     commits: BTreeSet<u64>,
     tickets_given: u64,
     counts: Counts,
+    /// By channel, whether whoever makes its deliveries is gone.
+    lost: [bool; 2],
     closed: bool,
 }
 
@@ -369,9 +381,9 @@ impl Shared {
         (std::mem::take(&mut inbox.orders), told)
     }
 
-    /// Whether a stop is among the orders that are not taken yet.
-    pub(super) fn is_stop_ordered(&self) -> bool {
-        self.inbox().orders.stop
+    /// Whether whoever makes the deliveries of a channel is gone.
+    pub(super) fn is_lost(&self, channel: Channel) -> bool {
+        self.inbox().lost[channel as usize]
     }
 
     /// The engine has ended: from now on nothing is kept for it.

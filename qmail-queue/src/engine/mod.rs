@@ -24,6 +24,7 @@
 mod attempt;
 mod bounce;
 mod config;
+mod damaged;
 mod first;
 mod handle;
 mod obey;
@@ -55,6 +56,7 @@ use crate::intake::Intake;
 use crate::{Attempt, Channel, LogEvent, MessageId, Now, PassId, Recipient, Scheduler, SpoolError};
 use attempt::{Fresh, NotOpened, Opened, Pass, Reported};
 use bounce::{Finish, Finished};
+use damaged::Damaged;
 use first::FirstTries;
 use handle::{Arrival, Shared};
 use obey::Obeyed;
@@ -100,6 +102,7 @@ pub struct Engine {
     /// Empty but while they are taken.
     inbox: VecDeque<Arrival>,
     unrouted: Unrouted,
+    damaged: Damaged,
     workload: Workload,
     first_tries: FirstTries,
     listing: Listing,
@@ -149,8 +152,7 @@ impl World {
 enum Event {
     Listed(Result<Listed, SpoolError>),
     Looked(Result<Vec<MessageId>, SpoolError>),
-    /// And whether somebody said that it is new.
-    EnvelopeRead(MessageId, bool, Result<Looked, SpoolError>),
+    EnvelopeRead(Arrival, Result<Looked, SpoolError>),
     Routed(Routing, Result<(), SpoolError>),
     Opened(Attempt, Result<Opened, NotOpened>),
     Read(PassId, Result<Vec<Recipient>, SpoolError>),
@@ -165,6 +167,7 @@ enum Event {
 /// Something to be done again.
 enum Again {
     Route(MessageId),
+    LookAtDamaged,
     Record(Record),
     Finish(Finish),
     List,
@@ -202,6 +205,7 @@ impl Engine {
             arrivals: VecDeque::new(),
             inbox: VecDeque::new(),
             unrouted: Unrouted::default(),
+            damaged: Damaged::default(),
             workload: Workload::default(),
             first_tries: FirstTries::default(),
             listing: Listing::default(),
@@ -264,7 +268,7 @@ impl Engine {
         match event {
             Event::Listed(listed) => self.handle_listed(listed),
             Event::Looked(found) => self.handle_looked(found),
-            Event::EnvelopeRead(id, new, read) => self.handle_envelope(id, new, read),
+            Event::EnvelopeRead(arrival, read) => self.handle_envelope(&arrival, read),
             Event::Routed(routing, result) => self.handle_routed(routing, result),
             Event::Opened(attempt, result) => self.handle_opened(attempt, result),
             Event::Read(pass, result) => self.handle_read(pass, result),
@@ -290,11 +294,17 @@ impl Engine {
         let (orders, told) = self.shared.take(&mut self.inbox);
         for arrival in self.inbox.drain(..) {
             let id = arrival.id();
+            if self.damaged.remove(id) {
+                // That one was taken away, and its number given to this one.
+                let _ = self.unrouted.remove(id);
+            }
             match arrival {
                 // The word of others may come late, or twice.
                 Arrival::New(_) if !self.unrouted.tell(id) => continue,
                 Arrival::New(_) => {}
-                Arrival::Known(..) | Arrival::Id(_) => self.unrouted.insert(id),
+                Arrival::Known(..) | Arrival::Id(_) | Arrival::Damaged(_) => {
+                    self.unrouted.insert(id);
+                }
             }
             if let Some(look) = &mut self.look {
                 look.tell(id);
@@ -352,6 +362,7 @@ impl Engine {
             }
             match entry.remove() {
                 Again::Route(id) => self.arrivals.push_back(Arrival::Id(id)),
+                Again::LookAtDamaged => self.look_at_damaged_as_planned(),
                 Again::Record(record) => self.record(record),
                 Again::Finish(finish) => self.finishes.push_back(finish),
                 Again::List => self.begin_listing(),
@@ -367,7 +378,11 @@ impl Engine {
             match again {
                 Again::Record(record) => self.record(record),
                 Again::Finish(finish) => self.finishes.push_back(finish),
-                Again::Route(_) | Again::List | Again::Look | Again::CleanUp => {}
+                Again::Route(_)
+                | Again::LookAtDamaged
+                | Again::List
+                | Again::Look
+                | Again::CleanUp => {}
             }
         }
     }

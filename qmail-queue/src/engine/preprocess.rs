@@ -94,11 +94,8 @@ impl Engine {
                         self.sort(id, looked, octets, Source::Told);
                     }
                 }
-                Some(Arrival::Id(id)) if self.workload.reading < READING_MAX => {
-                    self.read_envelope(id, false);
-                }
-                Some(Arrival::New(id)) if self.workload.reading < READING_MAX => {
-                    self.read_envelope(id, true);
+                Some(arrival) if self.workload.reading < READING_MAX => {
+                    self.read_envelope(arrival);
                 }
                 Some(later) => return self.arrivals.push_front(later),
                 None => return,
@@ -106,25 +103,33 @@ impl Engine {
         }
     }
 
-    fn read_envelope(&mut self, id: MessageId, new: bool) {
+    fn read_envelope(&mut self, arrival: Arrival) {
         self.workload.reading += 1;
         let world = Arc::clone(&self.world);
-        self.start(async move { Event::EnvelopeRead(id, new, read(&world, id).await) });
+        self.start(async move {
+            let looked = read(&world, arrival.id()).await;
+            Event::EnvelopeRead(arrival, looked)
+        });
     }
 
-    pub(super) fn handle_envelope(
-        &mut self,
-        id: MessageId,
-        new: bool,
-        read: Result<Looked, SpoolError>,
-    ) {
+    pub(super) fn handle_envelope(&mut self, arrival: &Arrival, read: Result<Looked, SpoolError>) {
         self.workload.reading -= 1;
+        let id = arrival.id();
+        let was_damaged = matches!(arrival, Arrival::Damaged(_));
+        if was_damaged && !self.damaged.contains(id) {
+            // It was taken away meanwhile. The number is another message's now, which the engine was told of.
+            return;
+        }
         match read {
             // After a stop nothing is begun.
             Ok(_) if self.stopping => {}
             Ok(looked) => {
+                self.damaged.remove(id);
                 let octets = envelope_octets(&looked.incoming.envelope);
-                let source = if new { Source::New } else { Source::Found };
+                let source = match arrival {
+                    Arrival::New(_) => Source::New,
+                    _ => Source::Found,
+                };
                 self.sort(id, looked, octets, source);
             }
             Err(error) => self.handle_unroutable(id, &error),
@@ -219,10 +224,10 @@ impl Engine {
         match error {
             // Taken away by somebody else, or seen in a listing that was older than its removal.
             SpoolError::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                self.damaged.remove(id);
                 self.leave_unrouted(id);
             }
-            // It stays among the unrouted: looking at it again will not mend it.
-            SpoolError::Damaged { path, reason } => self.log(&LogEvent::Damaged { path, reason }),
+            SpoolError::Damaged { path, reason } => self.leave_alone(id, path, reason),
             _ => {
                 self.log_trouble("routing", error);
                 self.do_again(TROUBLE_WAIT, Again::Route(id));

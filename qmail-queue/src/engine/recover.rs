@@ -207,6 +207,7 @@ impl Engine {
                 pass.attempt.retry_at = now;
             }
         }
+        self.look_at_damaged();
     }
 
     pub(super) fn begin_look(&mut self) {

@@ -425,13 +425,53 @@ fn a_delivery_that_breaks_its_word_defers() {
     info msg 1: bytes 89 from <s@far> qp 99 uid 7
     starting delivery 1: msg 1 to remote panic@far
     starting delivery 2: msg 1 to remote silent@far
-    delivery 1: report mangled, will defer
+    delivery 1: deferral: The_delivery_crashed._(#4.3.0)/
     delivery 2: report mangled, will defer
     ");
     assert_eq!(world.count(), 1);
-    // Not for ever.
     world.advance(1_000_000);
     let log = world.log();
-    let failure = "failure: The_delivery_gave_no_report._(#4.3.0)/I'm_not_going_to_try_again;";
-    assert_eq!(log.matches(failure).count(), 2, "{log}");
+    let failure = "failure: The_delivery_crashed._(#4.3.0)/I'm_not_going_to_try_again;";
+    assert_eq!(log.matches(failure).count(), 1, "{log}");
+    // Nobody has said what became of the other one.
+    assert!(
+        log.contains("delivery 4: report mangled, will defer"),
+        "{log}"
+    );
+    assert_eq!(log.matches("failure: ").count(), 1, "{log}");
+    assert_eq!(world.count(), 1);
+}
+
+#[test]
+fn who_lost_all_deliveries_of_a_channel_tells_of_none() {
+    use async_trait::async_trait;
+    use futures::FutureExt;
+    use futures::channel::oneshot;
+    use futures::future::Shared;
+    use qmail_core::{Delivery, Job, Outcome};
+
+    /// Without an outcome from the moment on at which the sender is dropped.
+    struct Lost(Shared<oneshot::Receiver<()>>);
+
+    #[async_trait]
+    impl Delivery for Lost {
+        async fn deliver(&self, _job: Job) -> Vec<Outcome> {
+            let _ = self.0.clone().await;
+            Vec::new()
+        }
+    }
+
+    let (alive, gone) = oneshot::channel();
+    let delivery = Lost(gone.shared());
+    let mut world = World::with_delivery(|config| config.limits.remote_max = 2, delivery);
+    world.submit("s@far", &["a@far"]);
+    world.submit("s@far", &["b@far"]);
+    world.settle();
+    world.log();
+    world.queue.stop_without(Channel::Remote);
+    drop(alive);
+    world.settle();
+    assert!(world.has_ended());
+    assert_eq!(world.log(), "status: exiting");
+    assert_eq!(world.count(), 2);
 }

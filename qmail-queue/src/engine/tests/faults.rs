@@ -78,6 +78,11 @@ impl FaultySpool {
         self.faults.lock().unwrap().damaged = Some(id);
     }
 
+    /// What was damaged is whole again.
+    pub(super) fn mend(&self) {
+        self.faults.lock().unwrap().damaged = None;
+    }
+
     /// Names of all calls so far, with what they are about; empty afterwards.
     pub(super) fn calls(&self) -> Vec<String> {
         std::mem::take(&mut self.faults.lock().unwrap().calls)

@@ -393,13 +393,46 @@ fn a_damaged_envelope_is_told_once() {
     world.submit("s@far", &["b@far"]);
     world.spool.damage(crate::MessageId(1));
     world.restart();
-    for _ in 0..3 {
+    for _ in 0..5 {
         world.settle();
         world.queue.look();
+        world.queue.retry_all();
+        world.settle();
         world.advance(1_000);
     }
     insta::assert_snapshot!(world.log(), @"warning: 1: played; left alone");
+    let calls = world.spool.calls();
+    let reads = calls.iter().filter(|call| *call == "incoming 1").count();
+    // At the start, five times when it was told to, and every 1500 seconds.
+    assert_eq!(reads, 1 + 5 + 2);
     assert_eq!(world.count(), 1);
+}
+
+#[test]
+fn a_mended_envelope_needs_no_restart() {
+    for told_to in [false, true] {
+        let mut world = World::new();
+        world.submit("s@far", &["b@far"]);
+        world.spool.damage(crate::MessageId(1));
+        world.restart();
+        world.settle();
+        world.spool.mend();
+        world.advance(1_499);
+        assert_eq!(world.count(), 1);
+        if told_to {
+            world.queue.retry_all();
+            world.settle();
+        } else {
+            world.advance(1);
+        }
+        assert_eq!(world.count(), 0);
+        assert_eq!(world.script.tried()["b@far"], 1);
+        // Nothing of it is left to be looked at.
+        world.spool.calls();
+        world.queue.retry_all();
+        world.advance(2_000);
+        assert!(!world.spool.calls().contains(&"incoming 1".to_owned()));
+    }
 }
 
 #[test]
