@@ -266,6 +266,54 @@ fn signals_at_any_instant_leave_a_whole_message_or_none() {
     }
 }
 
+/// What the system sends for a bug, somebody else may send as well: nothing is accepted, and nothing left.
+#[test]
+fn signals_that_tell_of_a_bug_are_told_as_one() {
+    for signal in [
+        Signal::ILL,
+        Signal::ABORT,
+        Signal::FPE,
+        Signal::BUS,
+        Signal::SEGV,
+        Signal::SYS,
+    ] {
+        let home = Home::new();
+        let mut child = home
+            .shell("exec qmail-queue 1<envelope")
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // It waits for the rest of a message that is too long to be held in memory, once it has a file for it.
+        let text = "body\n".repeat(40_000);
+        let mut message = child.stdin.take().unwrap();
+        message.write_all(text.as_bytes()).unwrap();
+        while home.leftovers() == 0 {
+            sleep(Duration::from_millis(1));
+        }
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(81), "{signal:?}");
+        assert_eq!(home.leftovers(), 0, "{signal:?}");
+        assert!(home.queued().is_empty(), "{signal:?}");
+    }
+}
+
+/// No file of its own takes the place of a descriptor that is closed.
+#[test]
+fn closed_descriptors_are_refused_before_there_is_a_file() {
+    let home = Home::new();
+    for (script, code) in [
+        ("qmail-queue <&- 1<envelope", 54),
+        ("echo text | qmail-queue 1<&-", 54),
+        // What the start of every program of ours puts in their place.
+        ("qmail-queue 0<>/dev/null 1<envelope", 54),
+        ("qmail-queue </dev/null 1<envelope", 0),
+    ] {
+        assert_eq!(home.run(script).status.code(), Some(code), "{script}");
+        assert_eq!(home.leftovers(), 0, "{script}");
+        assert_eq!(home.queued().len(), usize::from(code == 0), "{script}");
+    }
+}
+
 /// QF-trigger-lost.
 #[test]
 fn a_broken_trigger_costs_no_message() {

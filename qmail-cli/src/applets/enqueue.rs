@@ -11,9 +11,11 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use nix::sys::signal::{self as classic, SigSet};
 use qmail_core::{Envelope, EnvelopeError, EnvelopeReader, Origin};
 use qmail_queue::{
     Entry, JournalSpool, RealDisk, SplitSpool, Spool, SpoolDraft, SpoolError, Workers,
@@ -22,6 +24,7 @@ use qmail_queue::{
 use rustix::fs::OFlags;
 use rustix::process::{Signal, geteuid, getuid};
 use tokio::signal::unix::{self, SignalKind, signal};
+use tokio::sync::oneshot;
 use tokio::time::sleep;
 
 use crate::applet::{Applet, Call, Kind};
@@ -42,6 +45,9 @@ pub(crate) const APPLET: Applet = Applet {
 /// A submission that takes longer is given up: what is older than 36 hours may be swept up under it.
 const LIFE: Duration = Duration::from_secs(86_400);
 
+/// Stack of the thread that does nothing but wait for a signal.
+const WAITER_STACK_OCTETS: usize = 64 * 1024;
+
 /// Octets read at a time.
 const READ_OCTETS: usize = 64 * 1024;
 
@@ -57,6 +63,7 @@ const PID: u8 = 63;
 const MESS: u8 = 64;
 const INTD: u8 = 65;
 const TODO: u8 = 66;
+const BUG: u8 = 81;
 
 fn run(call: &Call) -> ExitCode {
     if is_closed(io::stdin()) || is_closed(io::stdout()) {
@@ -68,10 +75,12 @@ fn run(call: &Call) -> ExitCode {
         Err(error) => return exit::fatal(call.name, &error, exit::TEMPORARY),
     };
     let result = stdio::run(async {
+        let bug = bug_signals()?;
         let mut alarm = signals()?;
         Ok::<_, io::Error>(tokio::select! {
             biased;
             // Giving up drops the message, and that removes its files.
+            Ok(()) = bug => Err(BUG),
             _ = alarm.recv() => Err(TIMEOUT),
             () = sleep(LIFE) => Err(TIMEOUT),
             result = take(&home, origin) => result,
@@ -137,6 +146,34 @@ fn signals() -> io::Result<unix::Signal> {
         let _ = signal(SignalKind::from_raw(ignored.as_raw()))?;
     }
     signal(SignalKind::alarm())
+}
+
+/// The signals by which the system tells of a bug. Sent by somebody else they end a submission in an orderly way; what is really a bug
+/// kills this program all the same, since no mask is in the way of that.
+///
+/// They cannot all have handlers without unsafe code, so a thread waits for them. To be called before there is any other thread, which
+/// would get them instead.
+fn bug_signals() -> io::Result<oneshot::Receiver<()>> {
+    let signals: SigSet = [
+        classic::SIGILL,
+        classic::SIGABRT,
+        classic::SIGFPE,
+        classic::SIGBUS,
+        classic::SIGSEGV,
+        classic::SIGSYS,
+    ]
+    .into_iter()
+    .collect();
+    signals.thread_block()?;
+    let (told, seen) = oneshot::channel();
+    let waiter = thread::Builder::new().stack_size(WAITER_STACK_OCTETS);
+    waiter.spawn(move || {
+        if signals.wait().is_ok() {
+            // Who listened may have ended.
+            let _ = told.send(());
+        }
+    })?;
+    Ok(seen)
 }
 
 /// What root puts into somebody's queue is the queue's: another owner's message is not delivered, and its owner could not remove
