@@ -88,7 +88,16 @@ impl TimeoutFile {
     ///
     /// As the system says; there is no file unless the queue has one.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        Self::lock(Self::open_unlocked(path)?)
+    }
+
+    /// Opens it.
+    pub(crate) fn open_unlocked(path: &Path) -> io::Result<File> {
+        OpenOptions::new().read(true).write(true).open(path)
+    }
+
+    /// Waits for the lock of the opened file.
+    pub(crate) fn lock(file: File) -> io::Result<Self> {
         flock(&file, FlockOperation::LockExclusive)?;
         Ok(Self(file))
     }

@@ -212,6 +212,39 @@ fn work_on(spool: &str) -> tempfile::TempDir {
     home
 }
 
+/// The classic programs show a journal as well, while it runs and after.
+#[test]
+fn the_classic_views_show_a_journal() {
+    let home = tempfile::tempdir().unwrap();
+    let mut server = start(home.path(), "journal");
+    fill(&server);
+    let bin = tempfile::tempdir().unwrap();
+    let view = |name: &str| {
+        let link = bin.path().join(name);
+        let _ = std::os::unix::fs::symlink(PROGRAM, &link);
+        let output = Command::new(link).env("QMAIL_HOME", home.path()).output();
+        let output = output.unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let look = || {
+        assert_eq!(
+            view("qmail-qstat"),
+            "messages in queue: 3\nmessages in queue but not yet preprocessed: 0\n"
+        );
+        let list = view("qmail-qread");
+        for number in 1..=3 {
+            let sender = format!("  <s{number}@src.example> \n\tremote\tr{number}@dst.example\n");
+            assert!(list.contains(&sender), "{list}");
+        }
+        assert_eq!(list.lines().count(), 6, "{list}");
+    };
+    look();
+    server.signal(Signal::TERM);
+    assert!(server.wait().success());
+    look();
+}
+
 #[test]
 fn a_queue_of_a_program_that_cannot_be_asked_can_be_looked_at() {
     let home = tempfile::tempdir().unwrap();

@@ -1,5 +1,6 @@
 //! `qmail-newmrh`: makes control/morercpthosts.cdb of control/morercpthosts.
 
+use std::fmt;
 use std::fs;
 use std::io;
 use std::process::ExitCode;
@@ -17,21 +18,24 @@ pub(crate) const APPLET: Applet = Applet {
     run,
 };
 
+/// Below the home, as the texts have them.
+const SOURCE: &str = "control/morercpthosts";
+const TARGET: &str = "control/morercpthosts.cdb";
+const TEMPORARY: &str = "control/morercpthosts.tmp";
+
 fn run(_call: &Call) -> ExitCode {
     let home = Home::choose(None, None);
-    let source = home.control().join("morercpthosts");
-    let hosts = match fs::read(&source) {
+    let fatal = |words: fmt::Arguments<'_>| exit::fatal("qmail-newmrh", &words, exit::TEMPORARY);
+    if let Err(error) = home.path().join(".").metadata() {
+        let path = home.path().display();
+        return fatal(format_args!("unable to chdir to {path}: {error}"));
+    }
+    let hosts = match fs::read(home.path().join(SOURCE)) {
         Ok(hosts) => hosts,
-        Err(error) => {
-            return exit::fatal(
-                "qmail-newmrh",
-                &format_args!("unable to read {}: {error}", source.display()),
-                exit::TEMPORARY,
-            );
-        }
+        Err(error) => return fatal(format_args!("unable to read {SOURCE}: {error}")),
     };
-    let target = home.control().join("morercpthosts.cdb");
-    let temporary = home.control().join("morercpthosts.tmp");
+    let target = home.path().join(TARGET);
+    let temporary = home.path().join(TEMPORARY);
     let made: io::Result<()> = cdb_file::replace(&target, &temporary, |cdb| {
         for line in control::list(&hosts) {
             cdb.add(&line.octets.to_ascii_lowercase(), b"")?;
@@ -40,14 +44,8 @@ fn run(_call: &Call) -> ExitCode {
     });
     match made {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => exit::fatal(
-            "qmail-newmrh",
-            &format_args!(
-                "unable to make {} by way of {}: {error}",
-                target.display(),
-                temporary.display()
-            ),
-            exit::TEMPORARY,
-        ),
+        Err(error) => fatal(format_args!(
+            "unable to make {TARGET} by way of {TEMPORARY}: {error}"
+        )),
     }
 }

@@ -3,8 +3,12 @@
 use std::error::Error;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use qmail_queue::{Found, Listed, Listing, RealDisk, Workers, count_names, write_qread};
+use qmail_queue::{
+    Disk, Found, JournalSpool, Listed, Listing, Names, RealDisk, Spool, Workers, count_names,
+    write_qread,
+};
 
 use crate::applet::{Applet, Call, Kind};
 use crate::home::{Home, SpoolKind};
@@ -39,7 +43,7 @@ fn read(_call: &Call) -> ExitCode {
 }
 
 async fn list(home: &Home) -> io::Result<()> {
-    let spool = open_spool(home, Workers::inline())?;
+    let spool = view(home)?;
     let listing = Listing::read(&*spool).await.map_err(io::Error::other)?;
     let mut output = io::stdout().lock();
     let mut text = Vec::new();
@@ -66,12 +70,8 @@ async fn list(home: &Home) -> io::Result<()> {
 }
 
 fn stat(_call: &Call) -> ExitCode {
-    let queue = Home::choose(None, None).queue();
-    if SpoolKind::of(&queue) == Some(SpoolKind::Journal) {
-        let words = "this queue is a journal, which has no directories to count; `qmail queue count` counts it";
-        return exit::fatal("qmail-qstat", &words, exit::TEMPORARY);
-    }
-    match RealDisk::open(&queue).and_then(|disk| count_names(&disk)) {
+    let home = Home::choose(None, None);
+    match count(&home) {
         Ok(names) => {
             exit::print(&format!(
                 "messages in queue: {}\nmessages in queue but not yet preprocessed: {}\n",
@@ -82,12 +82,38 @@ fn stat(_call: &Call) -> ExitCode {
         Err(error) => exit::fatal(
             "qmail-qstat",
             &format_args!(
-                "unable to read {}: {error}; is QMAIL_HOME right?",
-                queue.display()
+                "unable to read {}: {}; is QMAIL_HOME right?",
+                home.queue().display(),
+                one_line(&error)
             ),
             exit::TEMPORARY,
         ),
     }
+}
+
+fn count(home: &Home) -> io::Result<Names> {
+    let queue = home.queue();
+    if SpoolKind::of(&queue) != Some(SpoolKind::Journal) {
+        return count_names(&RealDisk::open(&queue)?);
+    }
+    let journal = view(home)?;
+    let listing = stdio::run(async move { Listing::read(&*journal).await })?;
+    let messages = listing.map_err(io::Error::other)?.messages;
+    let incoming = |found: &&Found| matches!(found, Found::Incoming(_));
+    Ok(Names {
+        texts: messages.len() as u64,
+        incoming: messages.iter().filter(incoming).count() as u64,
+    })
+}
+
+/// The queue of a home, to be looked at while another process may run it.
+fn view(home: &Home) -> io::Result<Arc<dyn Spool>> {
+    if SpoolKind::of(&home.queue()) != Some(SpoolKind::Journal) {
+        return open_spool(home, Workers::inline());
+    }
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(home.journal())?);
+    let journal = JournalSpool::view(&disk, &Workers::inline());
+    Ok(Arc::new(journal.map_err(io::Error::other)?))
 }
 
 /// Where the list would be, by tradition.

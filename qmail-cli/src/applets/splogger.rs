@@ -24,22 +24,14 @@ const PIECE_OCTETS_MAX: usize = 799;
 const CHUNK_OCTETS: usize = 16 * 1024;
 
 fn run(call: &Call) -> ExitCode {
-    let usage = |words: &str| {
-        let words = format!("{words}; usage: splogger [tag [facility]]");
-        exit::fatal("splogger", &words, exit::PERMANENT)
-    };
-    let (tag, facility) = match call.arguments.as_slice() {
-        [] => (OsStr::new("splogger"), None),
-        [tag] => (tag.as_os_str(), None),
-        [tag, facility] => (tag.as_os_str(), facility.to_str()),
-        _ => return usage("too many arguments"),
-    };
-    let Some(facility) = facility_of(facility.unwrap_or("2")) else {
-        return usage("a facility is a number from 0 to 8 or from 16 to 23, such as 2 for mail");
-    };
-    let Ok(tag) = CString::new(tag.as_bytes()) else {
-        return usage("a tag holds no NUL");
-    };
+    // Further arguments are passed over. No argument can have it refuse to log: nobody would hear why.
+    let mut arguments = call.arguments.iter().map(|argument| argument.as_os_str());
+    let tag = arguments.next().unwrap_or(OsStr::new("splogger"));
+    let facility = arguments
+        .next()
+        .map_or(Facility::LOG_MAIL, |number| facility_of(number.as_bytes()));
+    // No argument of a program holds a NUL.
+    let tag = CString::new(tag.as_bytes()).unwrap_or_default();
     // The C library keeps the pointer for as long as the process lives.
     let opened = openlog(
         Some(Box::leak(tag.into_boxed_c_str())),
@@ -81,11 +73,18 @@ fn log_input(mut log: impl FnMut(&Piece<'_>) -> io::Result<()>) -> io::Result<()
     }
 }
 
-fn facility_of(number: &str) -> Option<Facility> {
-    Some(match number.parse::<u8>().ok()? {
+/// By its leading digits, none of which are 0. A number that has no name here is taken for mail.
+fn facility_of(number: &[u8]) -> Facility {
+    let digits = number.iter().take_while(|octet| octet.is_ascii_digit());
+    let number = digits.fold(0_u64, |number, digit| {
+        number
+            .saturating_mul(10)
+            .saturating_add((digit - b'0').into())
+    });
+    match number {
+        // The system's library makes 1 of it for all but the kernel.
         0 => Facility::LOG_KERN,
         1 => Facility::LOG_USER,
-        2 => Facility::LOG_MAIL,
         3 => Facility::LOG_DAEMON,
         4 => Facility::LOG_AUTH,
         5 => Facility::LOG_SYSLOG,
@@ -100,8 +99,8 @@ fn facility_of(number: &str) -> Option<Facility> {
         21 => Facility::LOG_LOCAL5,
         22 => Facility::LOG_LOCAL6,
         23 => Facility::LOG_LOCAL7,
-        _ => return None,
-    })
+        _ => Facility::LOG_MAIL,
+    }
 }
 
 /// `SECONDS.MICROSECONDS`
@@ -229,9 +228,18 @@ mod tests {
 
     #[test]
     fn facilities_are_numbers() {
-        assert_eq!(facility_of("2"), Some(Facility::LOG_MAIL));
-        for bad in ["", "mail", "9", "24", "-1", "300"] {
-            assert_eq!(facility_of(bad), None, "{bad}");
+        for (argument, facility) in [
+            ("2", Facility::LOG_MAIL),
+            ("3", Facility::LOG_DAEMON),
+            ("16x", Facility::LOG_LOCAL0),
+            ("mail", Facility::LOG_KERN),
+            ("", Facility::LOG_KERN),
+            ("-1", Facility::LOG_KERN),
+            ("9", Facility::LOG_MAIL),
+            ("300", Facility::LOG_MAIL),
+            ("99999999999999999999999", Facility::LOG_MAIL),
+        ] {
+            assert_eq!(facility_of(argument.as_bytes()), facility, "{argument}");
         }
     }
 }

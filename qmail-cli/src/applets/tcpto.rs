@@ -25,15 +25,12 @@ pub(crate) const TCPOK: Applet = Applet {
 };
 
 fn show(_call: &Call) -> ExitCode {
-    let path = timeout_table::path(&Home::choose(None, None));
-    let table = match TimeoutFile::open(&path).and_then(|file| file.read()) {
+    let read = open().and_then(|file| file.read().map_err(|error| unable("read tcpto", &error)));
+    let table = match read {
         Ok(table) => table,
-        Err(error) => {
+        Err(words) => {
             // Where the list would be, by tradition.
-            exit::print(&format!(
-                "fatal: unable to read {}: {error}\n",
-                path.display()
-            ));
+            exit::print(&format!("fatal: {words}\n"));
             return ExitCode::from(exit::TEMPORARY);
         }
     };
@@ -53,15 +50,27 @@ fn show(_call: &Call) -> ExitCode {
 }
 
 fn clear(_call: &Call) -> ExitCode {
-    let path = timeout_table::path(&Home::choose(None, None));
-    let cleared: io::Result<()> =
-        TimeoutFile::open(&path).and_then(|file| file.write(&TimeoutTable::empty()));
+    let cleared = open().and_then(|file| {
+        let written = file.write(&TimeoutTable::empty());
+        written.map_err(|error| unable("write tcpto", &error))
+    });
     match cleared {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => exit::fatal(
-            "qmail-tcpok",
-            &format_args!("unable to clear {}: {error}", path.display()),
-            exit::TEMPORARY,
-        ),
+        Err(words) => exit::fatal("qmail-tcpok", &words, exit::TEMPORARY),
     }
+}
+
+/// The table of this home, locked; or which step failed, in the words of qmail-tcpto.
+fn open() -> Result<TimeoutFile, String> {
+    let path = timeout_table::path(&Home::choose(None, None));
+    let directory = path.parent().unwrap_or(&path);
+    if let Err(error) = directory.join(".").metadata() {
+        return Err(unable("chdir", &error));
+    }
+    let file = TimeoutFile::open_unlocked(&path).map_err(|error| unable("open tcpto", &error))?;
+    TimeoutFile::lock(file).map_err(|error| unable("lock tcpto", &error))
+}
+
+fn unable(step: &str, error: &io::Error) -> String {
+    format!("unable to {step}: {error}")
 }
