@@ -117,6 +117,7 @@ fn refused(error: SpoolError) -> SubmitError {
         | SpoolError::Read { source, .. } => source.kind(),
         SpoolError::Damaged { .. } | SpoolError::Version { .. } => io::ErrorKind::InvalidData,
         SpoolError::InUse { .. } => io::ErrorKind::ResourceBusy,
+        SpoolError::Config { .. } => io::ErrorKind::InvalidInput,
     };
     let created = matches!(error, SpoolError::Create { .. });
     let error = io::Error::new(kind, error);

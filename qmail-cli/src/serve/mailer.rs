@@ -39,6 +39,8 @@ const REPORT_OCTETS_MAX: usize = 3000;
 /// The queue, from the program's side.
 pub(super) struct Mailer {
     submit: Arc<dyn Submit>,
+    /// Where the messages are, unless that is another process's.
+    spool: Option<Arc<dyn Spool>>,
     running: Option<Running>,
     /// Answers `qmail queue`, if it could be opened.
     _desk: Option<Desk>,
@@ -80,6 +82,7 @@ impl Mailer {
                     socket,
                     quotes: false,
                 }),
+                spool: None,
                 running: None,
                 _desk: None,
             });
@@ -100,6 +103,7 @@ impl Mailer {
             SpoolKind::Memory => (Arc::new(MemorySpool::new()), None),
         };
         let clock = Arc::new(SystemClock::new()?);
+        let kept = Some(Arc::clone(&spool));
         let (pid, uid) = (std::process::id(), rustix::process::getuid().as_raw());
         if !options.deliver {
             let intake = Intake::new(Arc::clone(&spool), clock, pid, uid)
@@ -114,6 +118,7 @@ impl Mailer {
             };
             return Ok(Self {
                 submit,
+                spool: kept,
                 running: None,
                 _desk: open_desk(options, source, reporter),
             });
@@ -152,6 +157,7 @@ impl Mailer {
         Ok(Self {
             _desk: open_desk(options, source, reporter),
             submit: Arc::new(queue.clone()),
+            spool: kept,
             running: Some(Running {
                 watcher: trigger.map(|trigger| tokio::spawn(watch(Some(trigger), queue.clone()))),
                 queue,
@@ -212,6 +218,10 @@ impl Mailer {
             running.queue.stop();
             let _ = running.engine.await;
             running.remote.close().await;
+        }
+        if let Some(spool) = self.spool {
+            // What it cannot write down the next start does without.
+            let _ = spool.close().await;
         }
     }
 }

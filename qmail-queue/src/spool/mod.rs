@@ -203,6 +203,16 @@ pub trait Spool: Send + Sync {
     ///
     /// A failed removal; the next call tries again.
     async fn clean_up(&self, now: SystemTime) -> Result<(), SpoolError>;
+
+    /// Tells that no more calls are to come: a clean stop. A spool may write down what its next start is better off to know.
+    /// Calls that come all the same are served.
+    ///
+    /// # Errors
+    ///
+    /// What was to be written down is not. All that was durable is.
+    async fn close(&self) -> Result<(), SpoolError> {
+        Ok(())
+    }
 }
 
 /// A message being written. Dropping it throws it away.
@@ -439,6 +449,16 @@ pub enum SpoolError {
         found: u32,
         /// What can be read.
         known: u32,
+    },
+    /// A size that was asked for is larger than the form of the spool allows.
+    #[error("{what} is {octets} octets, and {octets_max} is the most")]
+    Config {
+        /// Which.
+        what: &'static str,
+        /// What was asked for.
+        octets: u64,
+        /// What is possible.
+        octets_max: u64,
     },
     /// Another process, or another part of this one, uses the spool.
     #[error("{} is in use by another process: stop that first", path.display())]

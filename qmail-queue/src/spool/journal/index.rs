@@ -196,7 +196,7 @@ impl Index {
         stored: Stored,
         payload: &[u8],
     ) -> Result<Applied, Meaningless> {
-        if kind == Kind::Snapshot {
+        if matches!(kind, Kind::Snapshot | Kind::Stopped) {
             return Ok(Applied::default());
         }
         let mut reader = Reader(payload);

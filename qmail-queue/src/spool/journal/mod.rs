@@ -10,6 +10,7 @@
 //! Names and places are all that the journal needs: it may be copied anywhere while nobody uses it. docs/journal-format.md has
 //! the format, octet by octet.
 
+mod aside;
 #[cfg(test)]
 mod crash;
 mod draft;
@@ -21,6 +22,7 @@ mod record;
 mod replay;
 mod segment;
 mod snapshot;
+mod tail;
 #[cfg(test)]
 mod tests;
 mod tidy;
@@ -61,13 +63,17 @@ const FILES_MAX: usize = 64;
 /// Mode of the names of messages that are held.
 const HOLD_MODE: u32 = 0o600;
 
+/// Longest note of failures.
+const NOTE_OCTETS_MAX: usize = record::PAYLOAD_OCTETS_MAX - 8;
+
 /// Messages that a listing takes from the index at a time.
 const LISTED_AT_ONCE: usize = 1024;
 
 /// A log of all messages as a [`Spool`]. Cheap to clone; clones share one journal.
 ///
-/// Only one process may use a journal at a time. An index in memory takes less than 400 octets a message, and an eighth of an
-/// octet for each recipient beyond 64 of a channel. On the disk a journal takes less than twice what its messages do, and
+/// Only one process may use a journal at a time. An index in memory takes less than 400 octets a message, and besides an eighth of
+/// an octet for each recipient beyond 64 of a channel, and at most 48 for each failure that was noted and not yet told in a
+/// bounce. On the disk a journal takes less than twice what its messages do, and
 /// three segments.
 ///
 /// ```no_run
@@ -85,12 +91,46 @@ pub struct JournalSpool {
 /// The sizes of a journal. They may be others at each start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct JournalConfig {
-    /// Size of a segment in octets: 64 MiB. A record that is larger has a segment of its own; where the disk has no room for a
-    /// whole one, less is tried, down to 16 KiB.
+    /// Size of a segment in octets: 64 MiB; at most [`JournalConfig::SEGMENT_OCTETS_MAX`]. A record that is larger has a segment
+    /// of its own; where the disk has no room for a whole one, less is tried, down to a 4096th.
     pub segment_octets: u64,
-    /// Longest text in octets that is kept in the log: 256 KiB. A draft takes as much memory; a longer text has a file of its
-    /// own.
+    /// Longest text in octets that is kept in the log: 256 KiB; at most [`JournalConfig::TEXT_OCTETS_MAX`]. A draft takes as much
+    /// memory; a longer text has a file of its own.
     pub text_octets_max: usize,
+}
+
+impl JournalConfig {
+    /// A start holds a segment in memory, and a place in it has 32 bits: 1 GiB.
+    pub const SEGMENT_OCTETS_MAX: u64 = 1 << 30;
+
+    /// A record has room for this text beside the largest envelope: 1 MiB.
+    pub const TEXT_OCTETS_MAX: usize = 1 << 20;
+
+    /// Whether the format allows these sizes.
+    fn check(&self) -> Result<(), SpoolError> {
+        let sizes = [
+            (
+                "the size of a segment",
+                self.segment_octets,
+                Self::SEGMENT_OCTETS_MAX,
+            ),
+            (
+                "the longest text in the log",
+                self.text_octets_max as u64,
+                Self::TEXT_OCTETS_MAX as u64,
+            ),
+        ];
+        for (what, octets, octets_max) in sizes {
+            if octets > octets_max {
+                return Err(SpoolError::Config {
+                    what,
+                    octets,
+                    octets_max,
+                });
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Default for JournalConfig {
@@ -118,6 +158,8 @@ struct Inner {
     damages: Mutex<Vec<Damage>>,
     how: Use,
     holds: Holds,
+    /// What the last writer said of what a start has found.
+    was_closed: bool,
 }
 
 impl Inner {
@@ -215,6 +257,15 @@ impl Inner {
         self.damages().push(Damage { path, reason });
     }
 
+    /// Writes down that nothing is under way.
+    fn close(&self) -> Result<(), SpoolError> {
+        match self.writer.lock() {
+            Ok(mut writer) => writer.close(self),
+            // Nobody knows what it was at.
+            Err(_) => Ok(()),
+        }
+    }
+
     /// What is known of a message.
     fn message(&self, id: MessageId) -> Result<Message, SpoolError> {
         self.index().get(id).cloned().ok_or_else(|| missing(id))
@@ -248,7 +299,21 @@ impl Inner {
     }
 }
 
+impl Drop for Inner {
+    /// The last one who used the journal is gone. What fails now only makes the next start less sure of what it reads.
+    fn drop(&mut self) {
+        let _ = self.close();
+    }
+}
+
 impl JournalSpool {
+    /// Whether the last one who wrote to the journal had closed it, by [`Spool::close`] or by dropping the last clone. Then
+    /// this start has told of every octet that is not as it was promised. Otherwise the machine or the program had been
+    /// stopped, and what is missing of the last writes was taken for torn, and not promised.
+    pub fn was_closed(&self) -> bool {
+        self.inner.was_closed
+    }
+
     /// Number of accepted messages that are not removed.
     pub fn count(&self) -> usize {
         self.inner.index().len()
@@ -349,10 +414,7 @@ impl Spool for JournalSpool {
         if self.inner.message(id)?.routed.is_some() {
             return Err(missing(id));
         }
-        let frame = payload::routed(id, &routed).ok_or_else(|| SpoolError::Write {
-            path: PathBuf::from(format!("message {id}")),
-            source: io::ErrorKind::FileTooLarge.into(),
-        })?;
+        let frame = payload::routed(id, &routed).ok_or_else(|| too_large(id))?;
         self.log(frame).await
     }
 
@@ -390,6 +452,9 @@ impl Spool for JournalSpool {
         let Some(line) = &routed.lines[channel as usize] else {
             return Ok(());
         };
+        if positions.len() > line.count as usize {
+            return Err(too_large(id));
+        }
         let mut frame = payload::about_channel(Kind::Done, id, channel);
         for position in positions {
             let number = (position.0 >> 32) as u32;
@@ -414,6 +479,9 @@ impl Spool for JournalSpool {
 
     async fn note_failure(&self, id: MessageId, note: &[u8]) -> Result<(), SpoolError> {
         self.inner.routed(id)?;
+        if note.len() > NOTE_OCTETS_MAX {
+            return Err(too_large(id));
+        }
         let mut frame = Frame::about(Kind::Note, id);
         frame.payload_mut().extend_from_slice(note);
         self.log(frame).await
@@ -518,9 +586,21 @@ impl Spool for JournalSpool {
         .await
     }
 
+    async fn close(&self) -> Result<(), SpoolError> {
+        self.run(Inner::close).await
+    }
+
     async fn clean_up(&self, now: SystemTime) -> Result<(), SpoolError> {
         self.run(move |inner| open::sweep_texts(inner, Some(now)))
             .await
+    }
+}
+
+/// Something about a message does not fit into a record.
+fn too_large(id: MessageId) -> SpoolError {
+    SpoolError::Write {
+        path: PathBuf::from(format!("message {id}")),
+        source: io::ErrorKind::FileTooLarge.into(),
     }
 }
 

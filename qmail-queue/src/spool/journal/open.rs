@@ -11,6 +11,7 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::aside::Aside;
 use super::record::Place;
 use super::replay::{Replayed, replay};
 use super::segment::{DAMAGED, LOCK, TEXTS, text_path};
@@ -33,6 +34,9 @@ const STALE: Duration = Duration::from_secs(129_600);
 impl JournalSpool {
     /// Directories of a journal, below its own: what a [`Disk`] of the caller's must have, beside its root.
     pub const DIRECTORIES: [&str; 3] = [TEXTS, DAMAGED, HOLD];
+
+    /// Where a start keeps what is damaged. A spool never removes anything there.
+    pub const DAMAGED: &str = DAMAGED;
 
     /// Makes what is missing of a journal's directory, owned by the caller and closed to others; durable on return. Its parent
     /// directory must exist. What exists is left as it is.
@@ -62,7 +66,7 @@ impl JournalSpool {
     ///
     /// # Errors
     ///
-    /// As [`JournalSpool::open`].
+    /// As [`JournalSpool::open`]; [`SpoolError::Config`] if a size is too large.
     pub fn open_with(
         root: impl AsRef<Path>,
         workers: Workers,
@@ -107,7 +111,7 @@ impl JournalSpool {
     ///
     /// # Errors
     ///
-    /// As [`JournalSpool::open`].
+    /// As [`JournalSpool::open_with`].
     pub fn over(
         disk: Arc<dyn Disk>,
         workers: Workers,
@@ -122,13 +126,9 @@ impl JournalSpool {
         config: JournalConfig,
         how: Use,
     ) -> Result<Self, SpoolError> {
+        config.check()?;
         let look = matches!(how, Use::Look);
-        let aside = Arc::clone(&disk);
-        let replayed = replay(&*disk, &mut |place, octets| {
-            if !look {
-                keep_aside(&*aside, place, octets);
-            }
-        })?;
+        let replayed = replay(&*disk, &Aside { disk: &*disk, look })?;
         let Replayed { next_id, .. } = replayed;
         let writer = Writer::new(&replayed);
         let inner = Inner {
@@ -144,6 +144,7 @@ impl JournalSpool {
             damages: Mutex::new(replayed.damages),
             how,
             holds: Holds::default(),
+            was_closed: replayed.stopped,
         };
         inner.miss_texts();
         if !look {
@@ -233,16 +234,6 @@ pub(super) fn sweep_texts(inner: &Inner, now: Option<SystemTime>) -> Result<(), 
         }
     }
     result
-}
-
-/// Keeps damaged octets for a look; what cannot be kept is left where it is, for as long as its segment lives.
-fn keep_aside(disk: &dyn Disk, place: Place, octets: &[u8]) {
-    let name = format!("{:010}-{}", place.segment, place.offset);
-    if let Ok(file) = disk.create(&Path::new(DAMAGED).join(name), 0o600)
-        && file.write_at(octets, 0).is_ok()
-    {
-        let _ = disk.sync(&[&*file], &[Path::new(DAMAGED)]);
-    }
 }
 
 fn lock(root: &Path) -> Result<OwnedFd, SpoolError> {

@@ -1,4 +1,4 @@
-//! What the payloads of records hold. All but a part of the index begin with the number of their message.
+//! What the payloads of records hold. All but a part of the index, and a stop, begin with the number of their message.
 //!
 //! | kind | after the number |
 //! |---|---|
@@ -9,6 +9,8 @@
 //! | put off | channel (4), due (8) |
 //! | note | text |
 //! | forgotten, settled | |
+//!
+//! A stop has no payload.
 
 use bytes::Bytes;
 

@@ -75,10 +75,12 @@ pub(super) enum Kind {
     Settled,
     /// A part of the index.
     Snapshot,
+    /// The writer has stopped: nothing follows, and all before was durable.
+    Stopped,
 }
 
 impl Kind {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Message,
         Self::Routed,
         Self::Done,
@@ -88,6 +90,7 @@ impl Kind {
         Self::Forgotten,
         Self::Settled,
         Self::Snapshot,
+        Self::Stopped,
     ];
 
     fn code(self) -> u8 {
@@ -116,7 +119,8 @@ impl Frame {
         Self::from_octets(kind, octets)
     }
 
-    /// One about a message: its number begins the payload of every kind but [`Kind::Snapshot`].
+    /// One about a message: its number begins the payload of every kind but [`Kind::Snapshot`] and
+    /// [`Kind::Stopped`].
     pub(super) fn about(kind: Kind, id: MessageId) -> Self {
         let mut frame = Self::new(kind);
         frame.octets.extend_from_slice(&id.0.to_le_bytes());

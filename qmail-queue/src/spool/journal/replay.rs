@@ -1,21 +1,26 @@
-//! What a start does: reads the records since the newest snapshot, in order, into an index. Writes nothing.
+//! What a start does: reads the records since the newest snapshot, in order, into an index. Writes nothing but what it keeps
+//! aside.
 //!
 //! | found | done |
 //! |---|---|
-//! | octets that are no record, and nothing after them says that they were durable | the torn end of the last writes before a crash: cut off |
-//! | octets that are no record, but were durable once | damage: reported, handed to the caller to be kept aside, skipped |
+//! | octets that are no record, but were durable once, as a record after them says | damage: told, kept aside, skipped |
+//! | the same, and nothing says that they were durable; some of them are missing | the torn end of the last writes before a crash: cut off; kept aside if there are whole records behind |
+//! | the same, and none is missing | told, kept aside, cut off: nobody knows whether they were promised |
 //! | a snapshot that is not whole | every segment there is is read instead; a message that was settled may come back then, which is told |
 //! | a segment that is missing or damaged at its beginning | the same, as far as it can be read |
 //! | a segment whose beginning was never written, or that a later one does not know | the writer gave it up: left out |
+//! | the newest one, its beginning damaged, and nothing says that it was durable | told, the file moved aside |
 
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::aside::Aside;
 use super::index::Index;
-use super::record::{Header, Kind, Place, Stored, next_header};
+use super::record::{HEADER_OCTETS, Header, Kind, Place, Stored, next_header};
 use super::segment::{self, NoOpening, Opening, START};
 use super::snapshot::{self, END};
+use super::tail::{self, Tail};
 use crate::Disk;
 use crate::spool::content::read_exactly;
 use crate::spool::hold::HOLD;
@@ -37,6 +42,10 @@ pub(super) struct Replayed {
     pub(super) replay_from: Place,
     /// Octets of records since there.
     pub(super) since_snapshot: u64,
+    /// Whether what lies behind the last segment's end is of no use to anybody.
+    pub(super) loose: bool,
+    /// Whether all that was ever promised is known to have been there: the last writer had stopped, or nothing was written.
+    pub(super) stopped: bool,
     /// Segments that do not count.
     pub(super) given_up: Vec<u32>,
     pub(super) damages: Vec<Damage>,
@@ -50,11 +59,9 @@ pub(super) struct Damage {
 }
 
 /// Reads a journal. `aside` gets the octets of each damage.
-pub(super) fn replay(
-    disk: &dyn Disk,
-    aside: &mut dyn FnMut(Place, &[u8]),
-) -> Result<Replayed, SpoolError> {
-    let listing = Listing::read(disk)?;
+pub(super) fn replay(disk: &dyn Disk, aside: &Aside<'_>) -> Result<Replayed, SpoolError> {
+    let mut listing = Listing::read(disk)?;
+    listing.move_aside(aside);
     let Some(last) = listing.last() else {
         return Ok(listing.into_replayed(Vec::new()));
     };
@@ -87,6 +94,7 @@ pub(super) fn replay(
     let mut replayed = listing.into_replayed(reading.damages);
     replayed.index = reading.index;
     replayed.last = (last.number, reading.end);
+    (replayed.loose, replayed.stopped) = (reading.loose, reading.stopped);
     replayed.since_snapshot = reading.since;
     replayed.next_id = last.next_id.max(reading.next_id);
     replayed.replay_from = if whole && !missing {
@@ -149,6 +157,10 @@ fn names(disk: &dyn Disk) -> Result<Vec<PathBuf>, SpoolError> {
 /// All segments, and how each begins.
 struct Listing {
     openings: BTreeMap<u32, Option<Opening>>,
+    /// Those whose beginning is not whole, and nothing says that it ever was.
+    unproven: BTreeMap<u32, Tail>,
+    /// Those of them that are not to be removed.
+    kept: Vec<u32>,
     damages: Vec<Damage>,
 }
 
@@ -156,6 +168,8 @@ impl Listing {
     fn read(disk: &dyn Disk) -> Result<Self, SpoolError> {
         let mut listing = Self {
             openings: BTreeMap::new(),
+            unproven: BTreeMap::new(),
+            kept: Vec::new(),
             damages: Vec::new(),
         };
         for name in names(disk)? {
@@ -181,15 +195,18 @@ impl Listing {
     fn mend(&mut self, disk: &dyn Disk) -> Result<(), SpoolError> {
         let mut before: Option<Opening> = None;
         for (&number, opening) in &mut self.openings {
-            let path = segment::path(number);
-            if opening.is_none()
-                && read(disk, &path, None)
-                    .map(|octets| was_durable(&octets, number, START as usize - 1))
-                    .map_err(|source| SpoolError::Read {
-                        path: path.clone(),
-                        source,
-                    })?
-            {
+            if opening.is_none() {
+                let path = segment::path(number);
+                let octets = read(disk, &path, None).map_err(|source| SpoolError::Read {
+                    path: path.clone(),
+                    source,
+                })?;
+                let written = &octets[..tail::written(&octets)];
+                if !was_durable(written, number, START as usize - 1) {
+                    let found = tail::of_opening(&octets, number);
+                    self.unproven.insert(number, found);
+                    continue;
+                }
                 let first = Opening {
                     number,
                     previous: 0,
@@ -212,6 +229,34 @@ impl Listing {
             before = opening.or(before);
         }
         Ok(())
+    }
+
+    /// Moves away what may be a newer segment than the last one that is known to have been begun. Those before that one are
+    /// read, or known not to count.
+    fn move_aside(&mut self, aside: &Aside<'_>) {
+        let last = self.last().map_or(0, |last| last.number);
+        for (&number, &found) in self.unproven.range(last + 1..) {
+            let told = match found {
+                Tail::Blank | Tail::Torn { records: false } => continue,
+                Tail::Torn { records: true } => false,
+                Tail::Damaged => true,
+            };
+            self.kept.push(number);
+            let moved = aside.segment(number);
+            if told || moved.is_err() {
+                let what = "its beginning is damaged, and nothing tells whether its messages were promised";
+                let where_to = match moved {
+                    Ok(path) => format!("moved to {}", path.display()),
+                    Err(error) => format!("it cannot be moved to {}: {error}", segment::DAMAGED),
+                };
+                self.damages.push(Damage {
+                    path: segment::path(number),
+                    reason: format!(
+                        "{what}: left out, and {where_to}; look there for what is missed"
+                    ),
+                });
+            }
+        }
     }
 
     fn opening(&self, disk: &dyn Disk, number: u32) -> Result<Option<Opening>, SpoolError> {
@@ -281,14 +326,19 @@ impl Listing {
     }
 
     fn into_replayed(self, damages: Vec<Damage>) -> Replayed {
+        let mut given_up: Vec<u32> = self.openings.keys().copied().collect();
+        given_up.retain(|number| !self.kept.contains(number));
+        let last = self.openings.keys().next_back();
         let mut replayed = Replayed {
-            next_number: self.openings.keys().next_back().map_or(1, |last| last + 1),
+            next_number: last.map_or(1, |last| last.saturating_add(1)),
             next_id: MessageId(1),
             index: Index::default(),
             last: (0, 0),
             replay_from: Place::default(),
             since_snapshot: 0,
-            given_up: self.openings.into_keys().collect(),
+            loose: true,
+            stopped: self.openings.is_empty(),
+            given_up,
             damages: self.damages,
         };
         replayed.damages.extend(damages);
@@ -299,19 +349,23 @@ impl Listing {
 /// Going through segments, record by record.
 struct Reading<'a> {
     disk: &'a dyn Disk,
-    aside: &'a mut dyn FnMut(Place, &[u8]),
+    aside: &'a Aside<'a>,
     index: Index,
     damages: Vec<Damage>,
     next_id: MessageId,
     /// Where the last segment read ends.
     end: u32,
+    /// What lies behind that is of no use.
+    loose: bool,
+    /// The last record read says that its writer stopped there.
+    stopped: bool,
     since: u64,
     /// Up to which message the snapshot that was begun with is whole; `None` before its first part.
     covered: Option<MessageId>,
 }
 
 impl<'a> Reading<'a> {
-    fn new(disk: &'a dyn Disk, aside: &'a mut dyn FnMut(Place, &[u8])) -> Self {
+    fn new(disk: &'a dyn Disk, aside: &'a Aside<'a>) -> Self {
         Self {
             disk,
             aside,
@@ -319,6 +373,8 @@ impl<'a> Reading<'a> {
             damages: Vec::new(),
             next_id: MessageId(1),
             end: START,
+            loose: true,
+            stopped: false,
             since: 0,
             covered: None,
         }
@@ -340,6 +396,13 @@ impl<'a> Reading<'a> {
             });
         }
         let mut at = from as usize;
+        let mut stop = None;
+        let written = match end {
+            Some(_) => octets.len(),
+            None => tail::written(&octets),
+        };
+        // Whatever is not zero: no header is anywhere else.
+        let log = &octets[..written];
         while at < octets.len() {
             let place = Place {
                 segment: number,
@@ -353,25 +416,34 @@ impl<'a> Reading<'a> {
                     place,
                     octets: header.octets() as u32,
                 };
-                if !self.record(header, stored, payload) {
-                    self.damage(
-                        place,
-                        &octets[at..at + HEADER_END.min(octets.len() - at)],
-                        "a record means nothing",
-                    );
+                if header.kind == Kind::Stopped {
+                    stop = Some(at);
+                } else if !self.record(header, stored, payload) {
+                    let end = octets.len().min(at + header.octets());
+                    self.damage(place, &octets[at..end], "a record means nothing");
                 }
                 at += header.octets();
                 continue;
             }
-            // With a header that is whole the damage has an end.
-            let search = at + header.map_or(1, |header| header.octets());
-            let next = next_header(&octets, number, search).map(|(next, _)| next);
-            if end.is_none() && !was_durable(&octets, number, at) {
+            if end.is_none() && at >= written {
                 break;
             }
-            let damaged_to = next.unwrap_or(octets.len());
+            // With a header that is whole the damage has an end.
+            let search = at + header.map_or(1, |header| header.octets());
+            if end.is_none() && !was_durable(log, number, at) {
+                let found = tail::of_records(&octets, number, at, header, written);
+                self.tail(place, &log[at..], found);
+                break;
+            }
+            let next = next_header(log, number, search).map(|(next, _)| next);
+            let damaged_to = next.unwrap_or(written);
             self.damage(place, &octets[at..damaged_to], "records are damaged");
             at = damaged_to;
+        }
+        // A stop is only of use to the start that finds it.
+        self.stopped = stop.is_some_and(|stop| stop + HEADER_OCTETS == at);
+        if let Some(stop) = stop.filter(|_| self.stopped) {
+            at = stop;
         }
         self.end = at.min(octets.len()) as u32;
         self.since += (self.end - from.min(self.end)) as u64;
@@ -401,19 +473,42 @@ impl<'a> Reading<'a> {
         true
     }
 
-    fn damage(&mut self, place: Place, octets: &[u8], reason: &str) {
-        (self.aside)(place, octets);
-        if self.damages.len() < DAMAGES_MAX {
-            self.damages.push(Damage {
-                path: segment::path(place.segment),
-                reason: format!(
-                    "{reason}: {} octets from {} on; skipped, and kept in {}",
-                    octets.len(),
-                    place.offset,
-                    segment::DAMAGED
-                ),
-            });
+    /// What the log ends with.
+    fn tail(&mut self, place: Place, octets: &[u8], found: Tail) {
+        match found {
+            Tail::Blank | Tail::Torn { records: false } => {}
+            // Nothing of it was promised; but somebody who misses something may want to look.
+            Tail::Torn { records: true } => match self.aside.octets(place, octets) {
+                Ok(_) => {}
+                Err(_) => self.loose = false,
+            },
+            Tail::Damaged => {
+                let reason =
+                    "the last writes are damaged, and nothing tells whether they were promised";
+                self.loose = self.damage(place, octets, reason);
+            }
         }
+    }
+
+    /// Whether the octets are kept.
+    fn damage(&mut self, place: Place, octets: &[u8], reason: &str) -> bool {
+        let kept = self.aside.octets(place, octets);
+        let (count, from) = (octets.len(), place.offset);
+        let where_to = match &kept {
+            Ok(path) => format!("kept in {}", path.display()),
+            Err(error) => format!("they cannot be kept in {}: {error}", segment::DAMAGED),
+        };
+        let damage = Damage {
+            path: segment::path(place.segment),
+            reason: format!(
+                "{reason}: {count} octets from {from} on; skipped, and {where_to}; look there for what is missed"
+            ),
+        };
+        // All may be read twice.
+        if self.damages.len() < DAMAGES_MAX && !self.damages.contains(&damage) {
+            self.damages.push(damage);
+        }
+        kept.is_ok()
     }
 }
 
@@ -424,9 +519,6 @@ fn read(disk: &dyn Disk, path: &Path, end: Option<u32>) -> io::Result<bytes::Byt
     let octets = end.map_or(whole, |end| whole.min(end.into()));
     read_exactly(&*file, 0, octets)
 }
-
-/// What is kept of a record that means nothing.
-const HEADER_END: usize = 4096;
 
 /// Whether a record after `at` tells that what is there was durable when it was written.
 fn was_durable(octets: &[u8], number: u32, at: usize) -> bool {

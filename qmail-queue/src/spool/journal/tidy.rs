@@ -82,7 +82,7 @@ impl Tidy {
             moving: None,
             stuck: BTreeSet::new(),
             look: false,
-            loose: Vec::from_iter((number > 0).then_some((number, end))),
+            loose: Vec::from_iter((number > 0 && replayed.loose).then_some((number, end))),
         }
     }
 

@@ -12,6 +12,9 @@
 //!
 //! After an error of a write or a sync nobody knows what of the batch is durable. All its callers are told of the error, and the
 //! next segment is begun at once: it says that the failed one ends where the batch began.
+//!
+//! Whoever stops cleanly writes that down behind all that is durable, and makes it durable, too. So the next start knows that
+//! what is not whole there was changed, and not torn.
 
 use std::io;
 use std::path::Path;
@@ -469,6 +472,59 @@ impl Writer {
             let current = self.current.as_ref().map(|current| current.number);
             self.tidy.sweep(inner, current);
         }
+    }
+
+    /// Writes down that all of it is durable, and ends the segment. It may be gone on with: in the next one.
+    pub(super) fn close(&mut self, inner: &Inner) -> Result<(), SpoolError> {
+        let result = match &self.current {
+            Some(_) => self.write_stop(inner),
+            None => Ok(()),
+        };
+        self.batch = Batch::default();
+        if let Some(stopped) = self.current.take()
+            && stopped.opening.is_none()
+        {
+            self.previous = (stopped.number, stopped.synced);
+            self.tidy
+                .ended(inner, stopped.number, stopped.synced, stopped.octets);
+        }
+        if let Some(spare) = self.spare.take() {
+            inner.remove_segment(spare.number);
+        }
+        result
+    }
+
+    fn write_stop(&mut self, inner: &Inner) -> Result<(), SpoolError> {
+        let frame = Frame::new(Kind::Stopped);
+        if self.room() < frame.octets() as u64 {
+            self.begin_next(inner, frame.octets() as u64)?;
+            let mut took = Duration::ZERO;
+            self.flush(inner, &mut took);
+        }
+        let broken = self.broken();
+        let Some(current) = &mut self.current else {
+            return Err(broken);
+        };
+        let (number, end) = (current.number, current.end);
+        let failed = |source| SpoolError::Write {
+            path: path(number),
+            source,
+        };
+        // It says that all before it is durable: only when that is so may it come to the disk.
+        if current.synced < end {
+            let synced = inner.disk.sync(&[&*current.file], &[]);
+            synced.map_err(failed)?;
+            current.synced = end;
+        }
+        let place = Place {
+            segment: number,
+            offset: end,
+        };
+        let mut octets = Vec::new();
+        frame.write(place, end, &mut octets);
+        let written = current.file.write_at(&octets, end.into());
+        let synced = written.and_then(|()| inner.disk.sync(&[&*current.file], &[]));
+        synced.map_err(failed)
     }
 
     /// Nobody knows what of the last write counts. The next segment says that it does not.
