@@ -6,12 +6,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use qmail_queue::{JournalSpool, Workers};
 use qmail_tests::server::{Server, send_mail};
 use rustix::process::Signal;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_qmail-under-test");
 
 fn start(home: &Path) -> Server {
+    start_with(home, "split")
+}
+
+fn start_with(home: &Path, spool: &str) -> Server {
     let control = home.join("control");
     fs::create_dir_all(&control).unwrap();
     for (name, text) in [
@@ -22,7 +27,7 @@ fn start(home: &Path) -> Server {
     ] {
         fs::write(control.join(name), text).unwrap();
     }
-    Server::start_free(PROGRAM, home, &["--spool", "split"])
+    Server::start_free(PROGRAM, home, &["--spool", spool])
 }
 
 /// Puts a file of a message into the queue.
@@ -192,4 +197,72 @@ fn damage_is_told_once_and_harms_nobody() {
         assert!(delete.status.success(), "{said}");
     }
     assert!(!queue.join("todo").join(base.to_string()).exists());
+}
+
+/// A clean stop is written down, so that the start after it tells of an octet that was changed in the very last write.
+#[test]
+fn a_journal_that_was_stopped_tells_of_every_change() {
+    let scratch = tempfile::tempdir().unwrap();
+    let home = scratch.path();
+    let mut server = start_with(home, "journal");
+    let text = b"Subject: kept\r\n\r\nthe text of it\r\n";
+    send_mail(server.smtp(), "s@b", &["r@far.example"], text);
+    assert!(server.wait_for(|lines| deferrals(lines) > 0));
+    server.signal(Signal::TERM);
+    assert!(server.wait().success());
+
+    let journal = home.join("queue/journal");
+    let closed = || {
+        let spool = JournalSpool::open(&journal, Workers::inline()).unwrap();
+        (spool.was_closed(), spool.count())
+    };
+    assert_eq!(closed(), (true, 1));
+    let segment = journal.join("0000000001.log");
+    let mut octets = fs::read(&segment).unwrap();
+    let text = b"the text of it";
+    let mut windows = octets.windows(text.len());
+    let at = windows.position(|window| window == text).unwrap();
+    octets[at] ^= 1;
+    fs::write(&segment, octets).unwrap();
+
+    let mut server = start_with(home, "journal");
+    server.wait_for_line("0000000001.log");
+    let told = server.lines();
+    let told: Vec<_> = told
+        .iter()
+        .filter(|line| line.contains("damaged"))
+        .collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].starts_with("warning: 0000000001.log: records are damaged: "));
+    assert!(
+        told[0].contains("kept in damaged/0000000001-64"),
+        "{told:?}"
+    );
+    server.signal(Signal::TERM);
+    assert!(server.wait().success());
+    let kept = fs::read(journal.join("damaged/0000000001-64")).unwrap();
+    assert!(kept.windows(13).any(|window| window == &text[1..]));
+
+    let convert = |arguments: &[&str]| {
+        let output = Command::new(PROGRAM)
+            .args(["queue", "convert", "--to", "split", "--home"])
+            .arg(home)
+            .args(arguments)
+            .output()
+            .unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        (output.status.code(), said)
+    };
+    let (code, said) = convert(&[]);
+    assert_eq!((code, said.lines().count()), (Some(111), 1), "{said}");
+    assert!(said.contains("--despite-damage"), "{said}");
+    let (code, said) = convert(&["--despite-damage"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        said.contains("journal/damaged/0000000001-64 was left behind"),
+        "{said}"
+    );
+    assert!(said.contains("the old queue is kept whole in "), "{said}");
+    let kept = home.join("queue/kept-1/journal/damaged/0000000001-64");
+    assert!(kept.exists());
 }

@@ -75,7 +75,7 @@ enum Command {
         /// The form that it is to have
         #[arg(long, value_enum)]
         to: FormOption,
-        /// Leave behind what is no message, and keep the old queue beside the new one
+        /// Leave behind what is no message or cannot be read, and keep the old queue beside the new one, as queue/kept-1
         #[arg(long)]
         despite_damage: bool,
     },

@@ -3,8 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::switch::{Switch, settle};
-use super::{Adopt, ConvertError, Copying, Damage};
+use super::switch::{Switch, names, settle};
+use super::{Adopt, ConvertError, Copying, Damage, compare};
 use crate::split::SendMutex;
 use crate::{JournalSpool, SplitSpool, Spool, SpoolError, Workers};
 
@@ -58,7 +58,7 @@ pub struct Change {
 pub struct Changed {
     /// Messages that the queue holds.
     pub messages: u64,
-    /// What was left behind, being no message.
+    /// What was left behind: what is no message, messages that cannot be read, and octets that a journal had kept aside.
     pub damages: Vec<Damage>,
     /// Where the old form is, if something was left behind; otherwise it is removed.
     pub kept: Option<PathBuf>,
@@ -82,7 +82,7 @@ pub enum ChangeError {
         /// Its form.
         form: Form,
     },
-    /// Something in it is no message.
+    /// Something in it is no message, or a message that cannot be read.
     #[error("{} is no message: {}, and {} more", first.path.display(), first.reason, count - 1)]
     Damaged {
         /// One of them.
@@ -93,8 +93,8 @@ pub enum ChangeError {
     /// A message could not be copied.
     #[error(transparent)]
     Copy(#[from] ConvertError),
-    /// The copy does not hold what was copied.
-    #[error("the copy holds {copied} messages, and {messages} were copied")]
+    /// The copy, when it was read again, does not hold what the old form does.
+    #[error("the copy holds {copied} messages, which are not the {messages} that were copied")]
     Incomplete {
         /// Messages of the copy.
         copied: u64,
@@ -121,7 +121,8 @@ impl Change {
         }
     }
 
-    /// Leaves behind what is no message, and keeps the old form beside the new one then.
+    /// Leaves behind what is no message or cannot be read, and keeps the old form whole beside the new one then, as `kept-1` or the
+    /// like in the queue directory.
     #[must_use]
     pub fn despite_damage(self) -> Self {
         Self {
@@ -195,23 +196,48 @@ impl Change {
         let mut copying = Copying::default();
         let old = open_form(from, queue, workers)?;
         let new = make_new(self.to, &switch.new_form(), workers)?;
-        let damages = copying.all(&*old, &*new, progress).await?;
+        let mut damages = copying.all(&*old, &*new, progress).await?;
+        if from == Form::Journal {
+            damages.extend(kept_aside(queue)?);
+        }
+        self.refuse(&damages)?;
+        switch.close()?;
+        if from == Form::Split {
+            let closed = open_form(from, &switch.old_form(), workers)?;
+            damages.extend(copying.late(&*closed, &*new).await?);
+            self.refuse(&damages)?;
+        }
+        // So that the next start knows what it should find.
+        new.close().await?;
+        drop(new);
+        verify(self.to, &switch.new_form(), &copying, workers).await?;
+        Ok((copying.messages(), damages))
+    }
+
+    fn refuse(self, damages: &[Damage]) -> Result<(), ChangeError> {
         if let Some(first) = damages.first().filter(|_| !self.despite_damage) {
             return Err(ChangeError::Damaged {
                 first: first.clone(),
                 count: damages.len(),
             });
         }
-        switch.close()?;
-        if from == Form::Split {
-            let closed = open_form(from, &switch.old_form(), workers)?;
-            copying.late(&*closed, &*new).await?;
-        }
-        drop(new);
-        let messages = copying.messages();
-        verify(self.to, &switch.new_form(), messages).await?;
-        Ok((messages, damages))
+        Ok(())
     }
+}
+
+/// What a journal has put aside at some start, and nobody has taken away: there may be messages in it.
+fn kept_aside(queue: &Path) -> io::Result<Vec<Damage>> {
+    let directory = Form::Journal.names()[0];
+    let directory = Path::new(directory).join(JournalSpool::DAMAGED);
+    let mut names = names(&queue.join(&directory))?;
+    names.sort();
+    let damage = |name| Damage {
+        path: directory.join(name),
+        reason:
+            "octets that were damaged or torn were put aside there, and messages may be among them"
+                .to_owned(),
+    };
+    Ok(names.into_iter().map(damage).collect())
 }
 
 fn open_form(form: Form, queue: &Path, workers: &Workers) -> Result<Box<dyn Spool>, SpoolError> {
@@ -222,21 +248,21 @@ fn open_form(form: Form, queue: &Path, workers: &Workers) -> Result<Box<dyn Spoo
     })
 }
 
-/// Opens the new form again, when nobody works on it any more, and counts.
-async fn verify(form: Form, queue: &Path, messages: u64) -> Result<(), ChangeError> {
+/// Opens the new form again, when nobody works on it any more, and reads all of it.
+async fn verify(
+    form: Form,
+    queue: &Path,
+    copied: &Copying,
+    workers: &Workers,
+) -> Result<(), ChangeError> {
     let spool = loop {
-        match open_form(form, queue, &Workers::inline()) {
+        match open_form(form, queue, workers) {
             // A worker is just ending what nobody waits for.
             Err(SpoolError::InUse { .. }) => std::thread::yield_now(),
             opened => break opened?,
         }
     };
-    let mut copied = 0;
-    spool.scan(&mut |_| copied += 1).await?;
-    match copied == messages {
-        true => Ok(()),
-        false => Err(ChangeError::Incomplete { copied, messages }),
-    }
+    compare(&*spool, copied).await
 }
 
 fn make_new(form: Form, queue: &Path, workers: &Workers) -> Result<Box<dyn Adopt>, ChangeError> {

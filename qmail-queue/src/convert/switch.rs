@@ -270,7 +270,7 @@ fn exists(path: &Path) -> io::Result<bool> {
     clippy::disallowed_methods,
     reason = "directories of a queue are moved as a whole, below any spool"
 )]
-fn names(directory: &Path) -> io::Result<Vec<PathBuf>> {
+pub(super) fn names(directory: &Path) -> io::Result<Vec<PathBuf>> {
     let read = fs::read_dir(directory).and_then(|entries| {
         entries
             .map(|entry| entry.map(|entry| entry.file_name().into()))

@@ -249,6 +249,161 @@ fn what_is_no_message_is_told_and_never_removed() {
     assert!(change(&queue, Change::new(Form::Split), |_| Ok(())).is_ok());
 }
 
+/// Messages that cannot be read: each is told, and left behind only if that is asked for.
+#[test]
+fn messages_that_cannot_be_read_are_told_and_never_lost() {
+    type Damage = fn(&Path) -> PathBuf;
+    let damages: [Damage; 4] = [
+        // An envelope with something unknown in it.
+        |queue| {
+            let name = &names(&queue.join("todo"))[0];
+            let path = queue.join("todo").join(name);
+            let mut envelope = std::fs::read(&path).unwrap();
+            envelope.extend_from_slice(b"Xwhat\0");
+            std::fs::write(&path, envelope).unwrap();
+            path
+        },
+        // The same, without a text.
+        |queue| {
+            let name = &names(&queue.join("todo"))[0];
+            let id: u64 = name.parse().unwrap();
+            let path = queue.join(format!("mess/{}/{id}", id % 23));
+            std::fs::remove_file(&path).unwrap();
+            path
+        },
+        // A routed one without a text.
+        |queue| {
+            let id = first_routed(queue);
+            let path = queue.join(format!("mess/{}/{id}", id % 23));
+            std::fs::remove_file(&path).unwrap();
+            path
+        },
+        // One whose recipients mean nothing.
+        |queue| {
+            let id = first_routed(queue);
+            let path = queue.join(format!("remote/{}/{id}", id % 23));
+            std::fs::write(&path, "what").unwrap();
+            path
+        },
+    ];
+    for (number, damage) in damages.iter().enumerate() {
+        let (_home, queue) = queue(Form::Split);
+        let path = damage(&queue);
+        let path = path.strip_prefix(&queue).unwrap();
+        let all = names(&queue);
+        let refused = change(&queue, Change::new(Form::Journal), |_| Ok(())).unwrap_err();
+        assert!(
+            matches!(&refused, ChangeError::Damaged { first, count: 1 } if first.path == path),
+            "{number}: {refused}"
+        );
+        assert_eq!(names(&queue), all);
+        let despite = Change::new(Form::Journal).despite_damage();
+        let changed = change(&queue, despite, |_| Ok(())).unwrap();
+        assert_eq!(
+            (changed.messages, changed.damages.len()),
+            (5, 1),
+            "{number}"
+        );
+        assert_eq!(known_in(&queue).len(), 5);
+        // The old one is whole, and can be taken back.
+        let kept = changed.kept.unwrap();
+        assert_eq!(
+            path.parent().map(|parent| kept.join(parent).is_dir()),
+            Some(true)
+        );
+        assert_eq!(names(&kept).len(), 9, "{number}");
+        let sound = change(&queue, Change::new(Form::Split), |_| Ok(()));
+        assert!(sound.is_ok(), "{number}: {sound:?}");
+    }
+}
+
+/// The number of some routed message of a split queue.
+fn first_routed(queue: &Path) -> u64 {
+    let parts = (0..23).map(|part| queue.join(format!("info/{part}")));
+    let mut ids = parts.flat_map(|part| names(&part));
+    ids.next().unwrap().parse().unwrap()
+}
+
+/// What a start of a journal has put aside is no part of it any more. It is not forgotten for that.
+#[test]
+fn what_a_journal_has_put_aside_is_told() {
+    let (_home, queue) = queue(Form::Journal);
+    let before = known_in(&queue);
+    let segment = queue.join("journal/0000000001.log");
+    let mut octets = std::fs::read(&segment).unwrap();
+    // In the first text.
+    let text = b"aaaaaaaaaa";
+    let at = octets
+        .windows(text.len())
+        .position(|seen| seen == text)
+        .unwrap();
+    octets[at] = b'b';
+    std::fs::write(&segment, octets).unwrap();
+    // The start that tells of it comes before the conversion.
+    drop(open(&queue));
+    let all = names(&queue);
+    let refused = change(&queue, Change::new(Form::Split), |_| Ok(())).unwrap_err();
+    assert!(matches!(refused, ChangeError::Damaged { .. }), "{refused}");
+    assert_eq!(names(&queue), all);
+    let aside = queue.join("journal/damaged/0000000001-64");
+    assert!(aside.exists());
+    let despite = Change::new(Form::Split).despite_damage();
+    let changed = change(&queue, despite, |_| Ok(())).unwrap();
+    assert_eq!(changed.messages as usize, before.len() - 1);
+    let aside = changed.kept.unwrap().join("journal/damaged/0000000001-64");
+    let kept = std::fs::read(aside).unwrap();
+    assert!(kept.windows(9).any(|seen| seen == &text[1..]));
+    assert_eq!(known_in(&queue).len(), before.len() - 1);
+
+    let (_home, queue) = self::queue(Form::Journal);
+    std::fs::write(queue.join("journal/damaged/0000000007-64"), "mail").unwrap();
+    let refused = change(&queue, Change::new(Form::Split), |_| Ok(())).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "journal/damaged/0000000007-64 is no message: octets that were damaged or torn were put aside there, and messages may be among them, and 0 more"
+    );
+}
+
+/// A journal that was just made says that it is whole.
+#[test]
+fn a_conversion_closes_the_journal_that_it_makes() {
+    let (_home, queue) = queue(Form::Split);
+    change(&queue, Change::new(Form::Journal), |_| Ok(())).unwrap();
+    let journal = JournalSpool::open(queue.join("journal"), Workers::inline()).unwrap();
+    assert!(journal.was_closed());
+    assert_eq!(journal.count(), 6);
+}
+
+/// A copy is not believed for its count: it must hold what the old spool held.
+#[test]
+fn a_copy_that_differs_is_noticed() {
+    block_on(async {
+        let (from, to) = (split(), journal());
+        fill(&from).await.unwrap();
+        let mut copying = Copying::default();
+        copying.all(&from, &to, &mut |_, _| ()).await.unwrap();
+        compare(&to, &copying).await.unwrap();
+        let mut routed = None;
+        let mut found = |found| {
+            if let Found::Routed {
+                id,
+                remote: Some(_),
+                ..
+            } = found
+            {
+                routed = Some(id);
+            }
+        };
+        to.scan(&mut found).await.unwrap();
+        to.note_failure(routed.unwrap(), b"no\n\n").await.unwrap();
+        let told = compare(&to, &copying).await.unwrap_err().to_string();
+        assert_eq!(
+            told,
+            "the copy holds 6 messages, which are not the 6 that were copied"
+        );
+    });
+}
+
 /// [`known`], but for what is no message.
 async fn sound(spool: &dyn Spool) -> Vec<String> {
     let (copy, mut copying) = (journal(), Copying::default());
