@@ -202,6 +202,9 @@ fn a_refused_message_comes_back() {
 #[test]
 fn an_unknown_user_bounces_and_a_bounce_that_bounces_goes_to_postmaster() {
     let scratch = tempfile::tempdir().unwrap();
+    // Without checkrecipients.
+    let files = [("me", "localhost\n"), ("rcpthosts", "localhost\n")];
+    control(scratch.path(), &files);
     let server = Server::start_free(PROGRAM, scratch.path(), &[]);
     let (user, secret) = server.first_user();
     // The sender does not exist either.

@@ -60,6 +60,8 @@ pub(crate) fn create_controls(home: &Home) -> Result<Option<String>, CreateError
             "relayclients",
             "# Clients at these addresses may send to everywhere.\n127.0.0.0/8\n::1\n".to_owned(),
         ),
+        // Bounces for those whom others pretend to be would be ours.
+        ("checkrecipients", "1\n".to_owned()),
     ] {
         file(&new.join(name), &text)?;
     }
