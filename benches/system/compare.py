@@ -111,6 +111,12 @@ def example(o, name, *arguments):
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
+def seconds(text):
+    """A duration as Rust prints it: 1.5s, 20.1ms."""
+    number, unit = re.fullmatch(r"([\d.]+)(s|ms|µs)", text).groups()
+    return float(number) / {"s": 1, "ms": 1e3, "µs": 1e6}[unit]
+
+
 def alone(o, env, disk):
     """Rows that need no other system: what, ours, must, goal, whether it is missed."""
     batches = disk["group_append batch=50"]
@@ -131,10 +137,12 @@ def alone(o, env, disk):
     yield "memory of an idle session, octets", one_line(octets, 0), "8192", "4096", median(octets) > 8192
     if o.queued:
         told = example(o, "big_queue", str(o.queued), o.work, o.spool)
-        number, unit = re.search(r"^a new message delivered after ([\d.]+)(m?s)$", told, re.M).groups()
-        start = float(number) / (1000 if unit == "ms" else 1)
+        start = seconds(re.search(r"^a new message delivered after (\S+)$", told, re.M)[1])
         known, slowest = re.search(r"^all messages known after (\S+); the slowest new one meanwhile took (\S+)$", told, re.M).groups()
         memory = int(re.search(r"^(\d+) octets of memory", told, re.M)[1])
+        counted = re.search(r"^\d+ counted after (\S+)$", told, re.M)
+        if counted:
+            yield f"{o.queued} queued: qmail-qstat", counted[1], "1 s", "", seconds(counted[1]) > 1
         yield f"{o.queued} queued: new mail delivered after the start", f"{start:.1f} s", "60 s", "10 s", start > 60
         yield f"{o.queued} queued: all known; slowest new message meanwhile", f"{known}; {slowest}", "", "", False
         yield f"{o.queued} queued: memory of a message, octets", f"{memory}", "400", "", memory > 400 and o.queued >= 1_000_000
