@@ -50,17 +50,30 @@ impl Aside<'_> {
 
     /// Moves the file of a segment away. Gives its new name.
     pub(super) fn segment(&self, segment: u32) -> io::Result<PathBuf> {
-        let (from, mut number) = (segment::path(segment), 0);
+        let name = |number| name(Place { segment, offset: 0 }, number);
+        self.file(&segment::path(segment), name)
+    }
+
+    /// Moves a text away that no message has, but one that is damaged may have had. Gives its new name.
+    pub(super) fn text(&self, text: &Path) -> io::Result<PathBuf> {
+        let id = text.file_name().unwrap_or_default().to_string_lossy();
+        self.file(text, |number| {
+            numbered(format!("{}-{id}", segment::TEXTS), number)
+        })
+    }
+
+    fn file(&self, from: &Path, name: impl Fn(u32) -> PathBuf) -> io::Result<PathBuf> {
+        let mut number = 0;
         loop {
-            let path = name(Place { segment, offset: 0 }, number);
+            let path = name(number);
             if self.look {
                 return Ok(path);
             }
-            match self.disk.link(&from, &path) {
+            match self.disk.link(from, &path) {
                 Ok(()) => {
                     // Never without a name, whatever a crash leaves.
                     self.disk.sync(&[], &[Path::new(DAMAGED)])?;
-                    self.disk.unlink(&from)?;
+                    self.disk.unlink(from)?;
                     return Ok(path);
                 }
                 Err(error)
@@ -85,7 +98,10 @@ impl Aside<'_> {
 }
 
 fn name(place: Place, number: u32) -> PathBuf {
-    let name = format!("{:010}-{}", place.segment, place.offset);
+    numbered(format!("{:010}-{}", place.segment, place.offset), number)
+}
+
+fn numbered(name: String, number: u32) -> PathBuf {
     Path::new(DAMAGED).join(match number {
         0 => name,
         number => format!("{name}.{number}"),

@@ -160,6 +160,8 @@ struct Inner {
     holds: Holds,
     /// What the last writer said of what a start has found.
     was_closed: bool,
+    /// The start has left out records that may have named a text.
+    left_out: bool,
 }
 
 impl Inner {
@@ -591,7 +593,7 @@ impl Spool for JournalSpool {
     }
 
     async fn clean_up(&self, now: SystemTime) -> Result<(), SpoolError> {
-        self.run(move |inner| open::sweep_texts(inner, Some(now)))
+        self.run(move |inner| open::sweep_texts(inner, Some(now), inner.left_out))
             .await
     }
 }

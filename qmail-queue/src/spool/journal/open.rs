@@ -145,6 +145,7 @@ impl JournalSpool {
             how,
             holds: Holds::default(),
             was_closed: replayed.stopped,
+            left_out: replayed.left_out,
         };
         inner.miss_texts();
         if !look {
@@ -153,7 +154,7 @@ impl JournalSpool {
             }
             inner.remove_dead(replayed.replay_from);
             // Whatever it is that cannot be removed, it is only in the way.
-            let _ = sweep_texts(&inner, None);
+            let _ = sweep_texts(&inner, None, replayed.left_out);
         }
         Ok(Self {
             inner: Arc::new(inner),
@@ -206,7 +207,12 @@ impl Inner {
 }
 
 /// Removes texts that no message has: all, or with a time only those that are so old that no draft can be writing them.
-pub(super) fn sweep_texts(inner: &Inner, now: Option<SystemTime>) -> Result<(), SpoolError> {
+/// Those that a record which is `left_out` may have named are kept aside.
+pub(super) fn sweep_texts(
+    inner: &Inner,
+    now: Option<SystemTime>,
+    left_out: bool,
+) -> Result<(), SpoolError> {
     let directory = Path::new(TEXTS);
     let names = inner.disk.list(directory);
     let names = names.map_err(|source| SpoolError::Read {
@@ -229,7 +235,16 @@ pub(super) fn sweep_texts(inner: &Inner, now: Option<SystemTime>) -> Result<(), 
         if known.contains(&path) || !now.is_none_or(is_old) {
             continue;
         }
-        if let Err(source) = inner.disk.unlink(&path) {
+        let aside = Aside {
+            disk: &*inner.disk,
+            look: false,
+        };
+        let removed = if left_out {
+            aside.text(&path).map(drop)
+        } else {
+            inner.disk.unlink(&path)
+        };
+        if let Err(source) = removed {
             result = Err(SpoolError::Write { path, source });
         }
     }

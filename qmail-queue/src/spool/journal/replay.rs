@@ -46,6 +46,8 @@ pub(super) struct Replayed {
     pub(super) loose: bool,
     /// Whether all that was ever promised is known to have been there: the last writer had stopped, or nothing was written.
     pub(super) stopped: bool,
+    /// Whether records were left out that may have named a text.
+    pub(super) left_out: bool,
     /// Segments that do not count.
     pub(super) given_up: Vec<u32>,
     pub(super) damages: Vec<Damage>,
@@ -95,6 +97,7 @@ pub(super) fn replay(disk: &dyn Disk, aside: &Aside<'_>) -> Result<Replayed, Spo
     replayed.index = reading.index;
     replayed.last = (last.number, reading.end);
     (replayed.loose, replayed.stopped) = (reading.loose, reading.stopped);
+    replayed.left_out |= reading.left_out;
     replayed.since_snapshot = reading.since;
     replayed.next_id = last.next_id.max(reading.next_id);
     replayed.replay_from = if whole && !missing {
@@ -338,6 +341,7 @@ impl Listing {
             since_snapshot: 0,
             loose: true,
             stopped: self.openings.is_empty(),
+            left_out: !self.kept.is_empty(),
             given_up,
             damages: self.damages,
         };
@@ -357,6 +361,7 @@ struct Reading<'a> {
     end: u32,
     /// What lies behind that is of no use.
     loose: bool,
+    left_out: bool,
     /// The last record read says that its writer stopped there.
     stopped: bool,
     since: u64,
@@ -374,6 +379,7 @@ impl<'a> Reading<'a> {
             next_id: MessageId(1),
             end: START,
             loose: true,
+            left_out: false,
             stopped: false,
             since: 0,
             covered: None,
@@ -478,10 +484,10 @@ impl<'a> Reading<'a> {
         match found {
             Tail::Blank | Tail::Torn { records: false } => {}
             // Nothing of it was promised; but somebody who misses something may want to look.
-            Tail::Torn { records: true } => match self.aside.octets(place, octets) {
-                Ok(_) => {}
-                Err(_) => self.loose = false,
-            },
+            Tail::Torn { records: true } => {
+                self.left_out = true;
+                self.loose = self.aside.octets(place, octets).is_ok();
+            }
             Tail::Damaged => {
                 let reason =
                     "the last writes are damaged, and nothing tells whether they were promised";
@@ -492,6 +498,7 @@ impl<'a> Reading<'a> {
 
     /// Whether the octets are kept.
     fn damage(&mut self, place: Place, octets: &[u8], reason: &str) -> bool {
+        self.left_out = true;
         let kept = self.aside.octets(place, octets);
         let (count, from) = (octets.len(), place.offset);
         let where_to = match &kept {

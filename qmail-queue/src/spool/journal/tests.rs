@@ -968,3 +968,41 @@ fn a_segment_may_be_full_in_the_middle_of_a_text() {
         assert!(several > 100, "{several}");
     });
 }
+
+/// The record of a message is damaged, its text is not: it is no draft that somebody has left.
+#[test]
+fn the_text_of_a_message_that_is_damaged_is_kept() {
+    block_on(async {
+        for left_out in [false, true] {
+            let disk = new_disk();
+            let spool = spool_on(&disk).unwrap();
+            let id = accept(&spool, &[b'x'; 1_000], 1).await.unwrap();
+            let stored = spool.inner.message(id).unwrap().record;
+            drop(spool);
+            let text = read(&disk, &text_path(id));
+            if left_out {
+                let file = disk.open(&segment::path(1), true).unwrap();
+                file.write_at(b"#", u64::from(stored.place.offset) + 60)
+                    .unwrap();
+            }
+            write(&disk, &text_path(MessageId(99)), b"a draft");
+            let spool = spool_on(&disk).unwrap();
+            let aside = Path::new(segment::DAMAGED);
+            let kept = disk.list(aside).unwrap();
+            assert_eq!(
+                (spool.count(), kept.len()),
+                match left_out {
+                    false => (1, 0),
+                    // The record, the text, and what cannot be told from one.
+                    true => (0, 3),
+                }
+            );
+            if left_out {
+                let kept = read(&disk, &aside.join(format!("text-{id}")));
+                assert_eq!(kept, text);
+            }
+            let texts = disk.list(Path::new(TEXTS)).unwrap();
+            assert_eq!(texts.len(), usize::from(!left_out));
+        }
+    });
+}
