@@ -2,6 +2,7 @@
 //!
 //! Every check looks only: nothing is changed, no mail is touched.
 
+mod accounts;
 mod clock;
 mod controls;
 mod files;
@@ -71,6 +72,7 @@ pub(crate) async fn examine(world: &World<'_>) -> Vec<Finding> {
     let read = Controls::read(world.home);
     controls::check(world, &read, &mut findings);
     files::check(world, &mut findings);
+    accounts::check(world, &mut findings);
     readable::check(world, &mut findings);
     relay::check(world, read.as_ref().ok(), &mut findings);
     room::check(world, &mut findings);

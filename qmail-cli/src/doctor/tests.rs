@@ -319,3 +319,34 @@ fn files_that_parts_of_the_system_cannot_read_are_errors() {
     assert_eq!(first.severity, Severity::Error);
     assert_eq!(first.remedy, format!("chmod a+r {}", closed.display()));
 }
+
+#[test]
+fn accounts_that_are_missing_or_shared_are_told() {
+    let told = |accounts: &str| {
+        let scratch = Scratch::new(&[GOOD[0], GOOD[1], GOOD[2], ("accounts", accounts)]);
+        fs::create_dir(scratch.directory.path().join("bin")).unwrap();
+        let mut findings = Findings::default();
+        accounts::check(&scratch.world(None), &mut findings);
+        words(findings.0)
+    };
+    assert_eq!(told(""), [""; 0]);
+    assert_eq!(
+        told("qmailr=no-such-user\nnofiles=no-such-group\n"),
+        [
+            "error: there is no user no-such-user, which is to be qmailr",
+            "error: there is no group no-such-group, which is to be nofiles",
+        ]
+    );
+    assert_eq!(
+        told("qmaild=daemon\nqmailq=daemon\nkeys=daemon\n"),
+        [
+            "error: one user is qmaild and qmailq and keys: who breaks into one of these parties has the others, too"
+        ]
+    );
+    assert_eq!(
+        told("qmailp=daemon\n"),
+        [""; 0],
+        "it may have keys and passwords"
+    );
+    assert!(told("qmaild\n")[0].contains("accounts"));
+}
