@@ -46,7 +46,7 @@ fn serve(home: &Home) -> Result<(), String> {
     let extra = extra_recipients(home).map_err(|error| words(&error))?;
     let callers = Callers::look_up(home)?;
     lock_down(Party::Writer, home).map_err(|error| words(&error))?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| words(&error))?;

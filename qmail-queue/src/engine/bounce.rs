@@ -21,6 +21,7 @@ pub(super) struct Finish {
     stage: Stage,
     /// The pass that ended it, and its channel, where these deliveries are not recorded yet: the removal will do that.
     unrecorded: Option<(PassId, Channel)>,
+    routed: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -57,6 +58,7 @@ impl Engine {
             id,
             stage: Stage::Bounce,
             unrecorded: None,
+            routed: true,
         });
     }
 
@@ -66,6 +68,7 @@ impl Engine {
             id,
             stage: Stage::Bounce,
             unrecorded: Some((pass, channel)),
+            routed: true,
         });
     }
 
@@ -75,6 +78,7 @@ impl Engine {
             id,
             stage: Stage::Remove,
             unrecorded: Some((pass, channel)),
+            routed: false,
         };
         finish.end(&self.world);
         self.finishes.push_back(finish);
@@ -149,7 +153,11 @@ impl Finish {
             spool.clear_failures(id).await?;
             self.end(world);
         }
-        spool.remove(Settled::new(id)).await?;
+        let settled = match self.routed {
+            true => Settled::new(id),
+            false => Settled::unrouted(id),
+        };
+        spool.remove(settled).await?;
         Ok(())
     }
 

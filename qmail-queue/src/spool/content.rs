@@ -39,9 +39,14 @@ pub(super) fn open(
 /// A text that this process may not read. Blocks.
 pub(super) fn closed(disk: &dyn Disk, path: PathBuf) -> Result<Arc<dyn Content>, SpoolError> {
     match disk.stat(&path) {
-        Ok(stat) => Ok(Arc::new(ClosedContent(stat.octets))),
+        Ok(stat) => Ok(closed_of(stat.octets)),
         Err(source) => Err(SpoolError::Read { path, source }),
     }
+}
+
+/// The same for one whose size is known.
+pub(super) fn closed_of(octets: u64) -> Arc<dyn Content> {
+    Arc::new(ClosedContent(octets))
 }
 
 /// So many octets that another process has.

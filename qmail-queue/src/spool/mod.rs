@@ -382,11 +382,22 @@ impl Position {
 #[must_use = "the message is settled and takes room until it is removed"]
 pub struct Settled {
     id: MessageId,
+    /// Whether it was routed, for all that is known.
+    routed: bool,
 }
 
 impl Settled {
     pub(crate) fn new(id: MessageId) -> Self {
-        Self { id }
+        Self { id, routed: true }
+    }
+
+    /// The same for a message that its engine has never given to [`Spool::route`].
+    pub(crate) fn unrouted(id: MessageId) -> Self {
+        Self { id, routed: false }
+    }
+
+    pub(crate) fn was_routed(&self) -> bool {
+        self.routed
     }
 
     /// Leave to remove any message, for tests of spools.

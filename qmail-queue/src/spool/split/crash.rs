@@ -30,6 +30,8 @@ enum Step {
     /// Another message, accepted and removed before, leaves its files.
     Spare,
     Accept,
+    /// Its envelope is read.
+    Read,
     Route,
     NoteOne,
     Hold,
@@ -75,9 +77,10 @@ const SECOND_LIFE_ROUTED: [Step; 5] = [Spare, Accept, Route, Clear, Remove];
 const HELD_LIFE: [Step; 4] = [Accept, Route, Hold, Remove];
 
 /// The first three, with each half of the queue in other hands.
-const LIFE_APART: [Step; 14] = [
+const LIFE_APART: [Step; 15] = [
     Apart,
     Accept,
+    Read,
     Route,
     NoteOne,
     Hold,
@@ -94,7 +97,10 @@ const LIFE_APART: [Step; 14] = [
 const SHORT_LIFE_APART: [Step; 3] = [Apart, Accept, Remove];
 const SECOND_LIFE_APART: [Step; 4] = [Apart, Spare, Accept, Remove];
 
-const LIVES: [&[Step]; 8] = [
+/// As it is mostly.
+const READ_LIFE_APART: [Step; 5] = [Apart, Spare, Accept, Read, Remove];
+
+const LIVES: [&[Step]; 9] = [
     &LIFE,
     &SHORT_LIFE,
     &SECOND_LIFE,
@@ -103,6 +109,7 @@ const LIVES: [&[Step]; 8] = [
     &LIFE_APART,
     &SHORT_LIFE_APART,
     &SECOND_LIFE_APART,
+    &READ_LIFE_APART,
 ];
 
 const TEXT: &[u8] = b"Subject: x\n\nThe text of the message.\n";
@@ -233,6 +240,7 @@ impl Life {
         let remote = || spool.recipients(id, Channel::Remote, Position::START, 9);
         match step {
             Apart | Spare | Accept => Ok(()),
+            Read => spool.incoming(id).await.map(drop),
             Route => spool.route(id, routed()).await,
             NoteOne => spool.note_failure(id, NOTE_ONE).await,
             MarkFirst => {
@@ -253,7 +261,13 @@ impl Life {
             }
             Clear => spool.clear_failures(id).await,
             CloseRemote => spool.close_channel(id, Channel::Remote).await,
-            Remove => spool.remove(Settled::new(id)).await,
+            Remove => {
+                let settled = match self.steps.contains(&Route) {
+                    true => Settled::new(id),
+                    false => Settled::unrouted(id),
+                };
+                spool.remove(settled).await
+            }
         }
     }
 
@@ -559,6 +573,7 @@ fn a_crash_anywhere_loses_nothing_that_was_promised() {
         (&LIFE_APART, 30, 2_000),
         (&SHORT_LIFE_APART, 12, 300),
         (&SECOND_LIFE_APART, 24, 600),
+        (&READ_LIFE_APART, 20, 500),
     ] {
         let (operations, _) = counts(steps);
         assert!(operations > operations_min, "{operations} operations");
@@ -584,6 +599,7 @@ fn without_any_one_sync_the_test_fails() {
         &LIFE_APART,
         &SHORT_LIFE_APART,
         &SECOND_LIFE_APART,
+        &READ_LIFE_APART,
     ] {
         let (operations, targets) = counts(steps);
         // The other message is looked at in a life of its own.

@@ -46,6 +46,7 @@ pub use trigger::Trigger;
 use self::accept::SplitDraft;
 use self::commit::Committer;
 use self::format::{FormatError, ReadError};
+use self::keeper::Managed;
 use self::layout::Directory;
 use self::spares::Spares;
 use super::content;
@@ -89,7 +90,7 @@ struct Inner {
     bounce_in_doubt: AtomicBool,
     holds: Holds,
     /// Who removes texts and envelopes, where they are another process's: then of a text no more than its size is looked at.
-    keeper: Option<Arc<dyn Keeper>>,
+    managed: Option<Managed>,
 }
 
 impl Inner {
@@ -172,10 +173,10 @@ impl SplitSpool {
     /// [`Spool::content`] tells their size, and cannot be opened. Who delivers opens them by himself, and who takes bounces quotes them
     /// ([`Draft::quote`](qmail_core::Draft::quote)). No message can be added to such a spool.
     pub fn managing(disk: Arc<dyn Disk>, workers: Workers, keeper: Arc<dyn Keeper>) -> Self {
-        Self::made(disk, workers, Some(keeper))
+        Self::made(disk, workers, Some(Managed::by(keeper)))
     }
 
-    fn made(disk: Arc<dyn Disk>, workers: Workers, keeper: Option<Arc<dyn Keeper>>) -> Self {
+    fn made(disk: Arc<dyn Disk>, workers: Workers, managed: Option<Managed>) -> Self {
         Self {
             inner: Arc::new(Inner {
                 committer: Committer::new(Arc::clone(&disk), &workers),
@@ -185,7 +186,7 @@ impl SplitSpool {
                 births: AtomicU64::new(1),
                 bounce_in_doubt: AtomicBool::new(false),
                 holds: Holds::default(),
-                keeper,
+                managed,
             }),
         }
     }
@@ -331,6 +332,11 @@ impl Spool for SplitSpool {
                 }
                 Err(source) => return Err(SpoolError::Read { path, source }),
             };
+            if let Some(managed) = &inner.managed
+                && !exists(inner, Directory::info(id), id)?
+            {
+                managed.note_bare(id, stat.octets);
+            }
             Ok(Incoming {
                 envelope: todo.envelope,
                 uid: todo.uid,
@@ -343,12 +349,15 @@ impl Spool for SplitSpool {
 
     async fn route(&self, id: MessageId, routed: Routed) -> Result<(), SpoolError> {
         let path = Directory::Todo.file(id);
+        if let Some(managed) = &self.inner.managed {
+            managed.end_bare(id);
+        }
         self.answered(path.clone(), move |inner, answer| {
             route::route(inner, id, &routed, answer);
         })
         .await?;
-        if let Some(keeper) = &self.inner.keeper
-            && let Err(source) = keeper.discard(Removal::Envelope(id)).await
+        if let Some(managed) = &self.inner.managed
+            && let Err(source) = managed.keeper.discard(Removal::Envelope(id)).await
         {
             self.run(move |inner| route::take_back(inner, id)).await;
             return Err(SpoolError::Write { path, source });
@@ -460,9 +469,13 @@ impl Spool for SplitSpool {
     }
 
     async fn content(&self, id: MessageId) -> Result<Arc<dyn Content>, SpoolError> {
+        let managed = self.inner.managed.as_ref();
+        if let Some(octets) = managed.and_then(|managed| managed.octets_of_bare(id)) {
+            return Ok(content::closed_of(octets));
+        }
         self.run(move |inner| {
             let path = Directory::mess(id).file(id);
-            if inner.keeper.is_some() {
+            if inner.managed.is_some() {
                 return content::closed(&*inner.disk, path);
             }
             content::open(&*inner.disk, &inner.workers, path)
@@ -473,16 +486,22 @@ impl Spool for SplitSpool {
     async fn remove(&self, settled: Settled) -> Result<(), SpoolError> {
         let id = settled.id();
         let path = Directory::info(id).file(id);
-        match &self.inner.keeper {
+        match &self.inner.managed {
             None => {
                 self.answered(path, move |inner, answer| route::remove(inner, id, answer))
                     .await?;
             }
-            Some(keeper) => {
-                let removal = self.answered(path, move |inner, answer| {
-                    route::remove_own(inner, id, answer);
-                });
-                let removed = keeper.discard(removal.await?).await;
+            Some(managed) => {
+                let removal = match managed.end_bare(id) && !settled.was_routed() {
+                    true => Removal::Message(id),
+                    false => {
+                        let own = self.answered(path, move |inner, answer| {
+                            route::remove_own(inner, id, answer);
+                        });
+                        own.await?
+                    }
+                };
+                let removed = managed.keeper.discard(removal).await;
                 removed.map_err(|source| SpoolError::Write {
                     path: Directory::mess(id).file(id),
                     source,
@@ -497,8 +516,8 @@ impl Spool for SplitSpool {
     }
 
     async fn clean_up(&self, now: SystemTime) -> Result<(), SpoolError> {
-        if let Some(keeper) = &self.inner.keeper {
-            return clean_up_own(self, &**keeper, now).await;
+        if let Some(managed) = &self.inner.managed {
+            return clean_up_own(self, &*managed.keeper, now).await;
         }
         let mut result = self.sweep_newborn(now).await;
         for directory in Directory::all() {

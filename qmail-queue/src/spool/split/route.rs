@@ -141,7 +141,7 @@ fn sync_job(inner: &Arc<Inner>, id: MessageId, written: Written, answer: Answer)
             let path = Directory::Todo.file(id);
             let result = match synced {
                 // The rest is for the keeper.
-                Ok(()) if inner.keeper.is_some() => {
+                Ok(()) if inner.managed.is_some() => {
                     let _ = answer.send(Ok(()));
                     return None;
                 }
