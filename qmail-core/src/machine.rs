@@ -39,6 +39,10 @@ pub trait Machine {
     /// Replies to commands that arrived together come together, so that one write serves a whole batch (RFC 2920).
     fn poll_transmit(&mut self, sink: &mut Vec<u8>) -> bool;
 
+    /// Not all that was last transmitted is sent, and now the peer speaks, or the connection breaks. A machine whose peer may only
+    /// speak when it has heard everything takes note; most need not.
+    fn unsent(&mut self) {}
+
     /// When to call [`handle_deadline`](Machine::handle_deadline) if nothing else happens.
     ///
     /// Sending takes no longer than until then either. So a machine that is closed has one too, as long as it has last words

@@ -7,10 +7,10 @@ use std::future::poll_fn;
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::time::{Sleep, sleep_until, timeout_at};
 
 use crate::Machine;
@@ -42,6 +42,7 @@ pub struct Pump<M, S> {
     sent: usize,
     timer: Option<Pin<Box<Sleep>>>,
     ended: bool,
+    hears: bool,
 }
 
 impl<M: Machine, S: AsyncRead + AsyncWrite + Unpin> Pump<M, S> {
@@ -57,7 +58,16 @@ impl<M: Machine, S: AsyncRead + AsyncWrite + Unpin> Pump<M, S> {
             sent: 0,
             timer: None,
             ended: false,
+            hears: false,
         }
+    }
+
+    /// Hears what the peer says while octets are to be sent, and what it said before the connection broke: for a client that sends long
+    /// texts, which a server may refuse midway. Otherwise nothing is read before all is sent.
+    #[must_use]
+    pub fn hearing(mut self) -> Self {
+        self.hears = true;
+        self
     }
 
     /// The machine, to answer its questions.
@@ -93,7 +103,7 @@ impl<M: Machine, S: AsyncRead + AsyncWrite + Unpin> Pump<M, S> {
                 // answer learns here when it was.
                 self.machine.handle_deadline((self.now)());
                 if let Err(error) = self.send().await {
-                    self.fail(error)?;
+                    self.fail(error).await?;
                 }
                 continue;
             }
@@ -113,7 +123,7 @@ impl<M: Machine, S: AsyncRead + AsyncWrite + Unpin> Pump<M, S> {
                     self.machine.handle_eof((self.now)());
                 }
                 Ok(Waited::Deadline) => self.machine.handle_deadline((self.now)()),
-                Err(error) => self.fail(error)?,
+                Err(error) => self.fail(error).await?,
             }
         }
     }
@@ -134,22 +144,18 @@ impl<M: Machine, S: AsyncRead + AsyncWrite + Unpin> Pump<M, S> {
         taken > 0
     }
 
-    /// Sends what waits, for at most as long as the machine would wait for its peer.
+    /// Sends what waits, for at most as long as the machine would wait for its peer; less, if the peer is heard meanwhile.
     async fn send(&mut self) -> io::Result<()> {
-        let write = async {
-            while self.sent < self.transmit.len() {
-                match self.stream.write(&self.transmit[self.sent..]).await? {
-                    0 => return Err(io::ErrorKind::WriteZero.into()),
-                    written => self.sent += written,
-                }
-            }
-            self.stream.flush().await
-        };
-        match self.machine.deadline() {
-            Some(deadline) => timeout_at(deadline.into(), write)
+        let deadline = self.machine.deadline();
+        let sending = poll_fn(|context| self.poll_send(context));
+        match deadline {
+            Some(deadline) => timeout_at(deadline.into(), sending)
                 .await
                 .map_err(|_| io::ErrorKind::TimedOut)??,
-            None => write.await?,
+            None => sending.await?,
+        }
+        if self.sent < self.transmit.len() {
+            return Ok(());
         }
         self.sent = 0;
         // An idle session should not keep the room of its longest reply.
@@ -161,13 +167,69 @@ impl<M: Machine, S: AsyncRead + AsyncWrite + Unpin> Pump<M, S> {
         Ok(())
     }
 
+    fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.sent < self.transmit.len() {
+            if self.hears
+                && self.pending.is_empty()
+                && !self.machine.is_closed()
+                && let Poll::Ready(heard) = self.poll_hear(context)
+            {
+                let eof = || io::ErrorKind::UnexpectedEof.into();
+                return Poll::Ready(heard.and_then(|heard| heard.then_some(()).ok_or_else(eof)));
+            }
+            let waiting = &self.transmit[self.sent..];
+            match ready!(Pin::new(&mut self.stream).poll_write(context, waiting))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                written => self.sent += written,
+            }
+        }
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    /// Gives the machine what the peer says while not all is sent; `false` at its end. What is then left of a conversation that is
+    /// over is not sent.
+    fn poll_hear(&mut self, context: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        let mut room = [const { MaybeUninit::uninit() }; READ_OCTETS];
+        let mut buffer = ReadBuf::uninit(&mut room);
+        ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer))?;
+        if buffer.filled().is_empty() {
+            return Poll::Ready(Ok(false));
+        }
+        self.machine.unsent();
+        self.take(buffer.filled());
+        if self.machine.is_closed() {
+            self.transmit.clear();
+            self.sent = 0;
+        }
+        Poll::Ready(Ok(true))
+    }
+
+    /// Offers what was read.
+    fn take(&mut self, octets: &[u8]) {
+        let taken = self.machine.receive((self.now)(), octets);
+        self.pending.extend_from_slice(&octets[taken..]);
+    }
+
     /// Tells the machine that its peer is gone; its last events still come out before the error does.
-    fn fail(&mut self, error: io::Error) -> io::Result<()> {
-        self.transmit = Vec::new();
-        self.sent = 0;
+    async fn fail(&mut self, error: io::Error) -> io::Result<()> {
         if self.ended {
             return Err(error);
         }
+        if self.sent < self.transmit.len() {
+            self.machine.unsent();
+        }
+        if self.hears && self.sent < self.transmit.len() {
+            poll_fn(|context| {
+                while self.pending.is_empty()
+                    && !self.machine.is_closed()
+                    && matches!(self.poll_hear(context), Poll::Ready(Ok(true)))
+                {}
+                Poll::Ready(())
+            })
+            .await;
+        }
+        self.transmit = Vec::new();
+        self.sent = 0;
         self.ended = true;
         self.pending = Vec::new();
         self.taken = 0;
@@ -199,8 +261,7 @@ impl<M: Machine, S: AsyncRead + AsyncWrite + Unpin> Pump<M, S> {
             if octets.is_empty() {
                 return Poll::Ready(Ok(Waited::Eof));
             }
-            let taken = self.machine.receive((self.now)(), octets);
-            self.pending.extend_from_slice(&octets[taken..]);
+            self.take(octets);
             return Poll::Ready(Ok(Waited::Octets));
         }
         match &mut self.timer {

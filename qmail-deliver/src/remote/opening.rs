@@ -56,7 +56,7 @@ impl Opening<'_> {
         if let Some(login) = self.login.clone() {
             session = session.with_login(login);
         }
-        let mut pump = Pump::new(session, stream, now);
+        let mut pump = Pump::new(session, stream, now).hearing();
         loop {
             match pump.next_event().await {
                 Ok(Some(Event::Ready { extensions })) => return Ok(Opened { pump, extensions }),
@@ -64,7 +64,7 @@ impl Opening<'_> {
                     let (mut session, stream) = pump.into_parts();
                     let stream = self.handshake(stream, session.deadline()).await?;
                     session.tls_started();
-                    pump = Pump::new(session, stream, now);
+                    pump = Pump::new(session, stream, now).hearing();
                 }
                 Ok(Some(Event::Failed(failure))) => {
                     let outcome = failed(self.address(), &failure);

@@ -58,7 +58,7 @@ enum Phase {
 /// Waiting for what the server says of the text.
 #[derive(Debug)]
 struct BodyEnd {
-    /// The final dot was handed out.
+    /// The final dot was handed out, and as far as we know sent.
     sent: bool,
     /// LMTP: the recipients of whom the server has still to say something.
     awaited: VecDeque<usize>,
@@ -466,6 +466,12 @@ impl Machine for Session {
             _ => {}
         }
         true
+    }
+
+    fn unsent(&mut self) {
+        if let Phase::BodyEnd(end) = &mut self.phase {
+            end.sent = false;
+        }
     }
 
     fn deadline(&self) -> Option<Instant> {
