@@ -13,6 +13,8 @@
 mod aside;
 #[cfg(test)]
 mod crash;
+#[cfg(test)]
+mod damage;
 mod draft;
 mod index;
 mod open;
