@@ -23,6 +23,7 @@
 //! | be a place that new mail is handed to | [`Submit`], [`Draft`] |
 //! | log in elsewhere | [`sasl::client`] |
 //! | say who may log in | [`PasswordChecker`], [`Credentials`] |
+//! | know a web browser by its verb | [`is_http_verb`] |
 //! | hear a client prove who it is | [`sasl`] |
 //!
 //! Everything is octets: mail is 8-bit, and no type here is a `String` where a peer chooses the content.
@@ -41,6 +42,7 @@ pub mod dot_qmail;
 mod envelope;
 mod escape;
 pub mod header;
+mod http;
 mod machine;
 pub mod mbox;
 pub mod message;
@@ -65,6 +67,7 @@ pub use delivery::{Delivery, Destination, Job};
 pub use delivery_program::ProgramEnd;
 pub use envelope::Envelope;
 pub use escape::Escaped;
+pub use http::is_http_verb;
 pub use machine::{Machine, Question};
 pub use outcome::{Outcome, REPORT_OCTETS_MAX, Report};
 pub use password::{

@@ -3,6 +3,7 @@
 use nom::character::complete::digit1;
 use nom::combinator::map;
 use nom::{IResult, Parser};
+use qmail_core::is_http_verb;
 
 /// One command. Arguments are what follows the spaces after the verb; trailing spaces belong to them, since a password
 /// may end in one.
@@ -59,7 +60,7 @@ impl<'a> Command<'a> {
             4 if is(b"RSET") => Self::Rset,
             4 if is(b"QUIT") => Self::Quit,
             4 if is(b"CAPA") => Self::Capa,
-            _ if HTTP_METHODS.contains(&verb) => Self::Http,
+            _ if is_http_verb(verb) => Self::Http,
             _ => Self::Unknown,
         }
     }
@@ -103,11 +104,6 @@ fn without_leading_spaces(octets: &[u8]) -> &[u8] {
     &octets[start.unwrap_or(octets.len())..]
 }
 
-/// RFC 9110 section 9.3, RFC 5789, and the preface of HTTP/2. Their methods are case-sensitive.
-const HTTP_METHODS: &[&[u8]] = &[
-    b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH", b"PRI",
-];
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -131,9 +127,28 @@ mod tests {
             (b"QUIT\r", Command::Garbled),
             (b"DELE 1\0", Command::Garbled),
             (b"GET / HTTP/1.1", Command::Http),
-            (b"get / HTTP/1.1", Command::Unknown),
+            (b"GETS / HTTP/1.1", Command::Unknown),
         ] {
             assert_eq!(Command::parse(line), command, "{}", line.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn every_verb_of_http_is_one() {
+        for verb in [
+            "CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PRI", "PUT", "TRACE",
+        ] {
+            for verb in [verb.to_owned(), verb.to_lowercase()] {
+                let line = format!("{verb} / HTTP/1.1");
+                assert_eq!(Command::parse(line.as_bytes()), Command::Http, "{line}");
+                assert_eq!(Command::parse(verb.as_bytes()), Command::Http, "{verb}");
+                let longer = format!("{verb}S /");
+                assert_eq!(
+                    Command::parse(longer.as_bytes()),
+                    Command::Unknown,
+                    "{longer}"
+                );
+            }
         }
     }
 

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use nom::bytes::complete::{tag_no_case, take_while};
 use nom::sequence::preceded;
 use nom::{IResult, Parser};
-use qmail_core::{Address, ReversePath};
+use qmail_core::{Address, ReversePath, is_http_verb};
 
 use super::parameters::MailParameters;
 use super::path::path;
@@ -47,11 +47,11 @@ pub(super) enum ArgumentError {
 /// Splits a line, which comes without its end. The verb is what precedes the first space, in any case; the argument is
 /// what follows that space and further ones.
 pub(super) fn command(line: &[u8]) -> Command<'_> {
-    let (verb, argument) = match memchr::memchr(b' ', line) {
+    let (octets, argument) = match memchr::memchr(b' ', line) {
         Some(space) => (&line[..space], without_spaces(&line[space..])),
         None => (line, &line[line.len()..]),
     };
-    let Some(verb) = short_verb(verb) else {
+    let Some(verb) = short_verb(octets) else {
         return Command::Unknown;
     };
     match &verb {
@@ -69,8 +69,7 @@ pub(super) fn command(line: &[u8]) -> Command<'_> {
         b"AUTH\0\0\0\0" => Command::Auth(argument),
         b"LHLO\0\0\0\0" => Command::Lhlo(argument),
         b"STARTTLS" => Command::StartTls(argument),
-        b"CONNECT\0" | b"GET\0\0\0\0\0" | b"HEAD\0\0\0\0" | b"OPTIONS\0" | b"POST\0\0\0\0"
-        | b"PUT\0\0\0\0\0" => Command::Foreign,
+        _ if is_http_verb(octets) => Command::Foreign,
         _ => Command::Unknown,
     }
 }
@@ -189,6 +188,21 @@ fn anywhere(argument: &[u8]) -> &[u8] {
 mod tests {
     use super::*;
     use crate::BodyType;
+
+    #[test]
+    fn every_verb_of_http_is_foreign() {
+        for verb in [
+            "CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PRI", "PUT", "TRACE",
+        ] {
+            for verb in [verb.to_owned(), verb.to_lowercase()] {
+                let line = format!("{verb} / HTTP/1.1");
+                assert_eq!(command(line.as_bytes()), Command::Foreign, "{line}");
+                assert_eq!(command(verb.as_bytes()), Command::Foreign, "{verb}");
+                let longer = format!("{verb}S /");
+                assert_eq!(command(longer.as_bytes()), Command::Unknown, "{longer}");
+            }
+        }
+    }
 
     #[test]
     fn verbs_match_entirely_and_in_any_case() {
