@@ -7,9 +7,27 @@ use std::time::Instant;
 
 use qmail_core::Machine;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::OFlags;
 
 /// Octets read at a time.
 const READ_OCTETS: usize = 32 * 1024;
+
+/// Whether a descriptor was closed when this program was started.
+///
+/// So that no file of ours takes its place, the start of every Rust program opens `/dev/null` there, for reading and writing: a
+/// caller who means `/dev/null` gives it for the one or the other.
+pub(crate) fn is_closed(descriptor: impl AsFd) -> bool {
+    let is_null = || {
+        let (own, null) = (
+            rustix::fs::fstat(&descriptor)?,
+            rustix::fs::stat("/dev/null")?,
+        );
+        let flags = rustix::fs::fcntl_getfl(&descriptor)?;
+        let both = flags & OFlags::RWMODE == OFlags::RDWR;
+        Ok::<_, rustix::io::Errno>(both && own.st_rdev == null.st_rdev && own.st_ino == null.st_ino)
+    };
+    is_null().unwrap_or(true)
+}
 
 /// Runs a conversation to its end. `settle` gets every event, and answers it through the machine.
 ///

@@ -5,6 +5,7 @@ use std::process::{Command, ExitCode, Stdio};
 
 use rustix::event::{PollFd, PollFlags, poll};
 
+use crate::descriptor::is_closed;
 use crate::exit;
 
 /// What happens to octets on their way.
@@ -59,17 +60,37 @@ pub(crate) fn connect(
     Ok(())
 }
 
-/// Is a filter, from descriptor 0 to 1. 111 if one of them fails.
-pub(crate) fn filter(mut filter: impl Filter) -> ExitCode {
-    match pass_on(&mut filter) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::from(exit::TEMPORARY),
+/// What it means that nobody reads the output any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ReaderGone {
+    /// The end of a connection, which is for either side to choose.
+    End,
+    /// A loss of output.
+    Loss,
+}
+
+/// Is a filter, from descriptor 0 to 1. 111 if one of them fails, or output is lost.
+pub(crate) fn filter(mut filter: impl Filter, reader_gone: ReaderGone) -> ExitCode {
+    let closed = || is_closed(io::stdin()) || is_closed(io::stdout());
+    if reader_gone == ReaderGone::Loss && closed() {
+        return ExitCode::from(exit::TEMPORARY);
     }
+    match pass_on(&mut filter) {
+        Ok(End::Input) => ExitCode::SUCCESS,
+        Ok(End::Reader) if reader_gone == ReaderGone::End => ExitCode::SUCCESS,
+        Ok(End::Reader) | Err(_) => ExitCode::from(exit::TEMPORARY),
+    }
+}
+
+/// Which side ended.
+enum End {
+    Input,
+    Reader,
 }
 
 /// Copies until either side ends. A reader that goes away is noticed at once, or the connection would stay open until its
 /// client says something.
-fn pass_on(filter: &mut impl Filter) -> io::Result<()> {
+fn pass_on(filter: &mut impl Filter) -> io::Result<End> {
     let mut chunk = vec![0; CHUNK_OCTETS];
     let mut changed = Vec::with_capacity(CHUNK_OCTETS * 2);
     loop {
@@ -85,7 +106,7 @@ fn pass_on(filter: &mut impl Filter) -> io::Result<()> {
         };
         let broken = PollFlags::ERR | PollFlags::NVAL;
         if waiting[1].revents().intersects(broken) {
-            return Ok(());
+            return Ok(End::Reader);
         }
         if waiting[0].revents().is_empty() {
             continue;
@@ -101,7 +122,7 @@ fn pass_on(filter: &mut impl Filter) -> io::Result<()> {
         out.write_all(&changed)?;
         out.flush()?;
         if octets == 0 {
-            return Ok(());
+            return Ok(End::Input);
         }
     }
 }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use crate::applet::{Applet, Call, Kind};
 use crate::exit;
-use crate::interpose::{self, Filter};
+use crate::interpose::{self, Filter, ReaderGone};
 
 pub(crate) const ADDCR: Applet = Applet {
     names: &["addcr"],
@@ -33,7 +33,7 @@ fn run(call: &Call, filter: impl Filter) -> ExitCode {
         let usage = format!("usage: {} < input > output", call.name);
         return exit::fatal(call.name, &usage, exit::PERMANENT);
     }
-    interpose::filter(filter)
+    interpose::filter(filter, ReaderGone::Loss)
 }
 
 /// Puts a CR before each LF, whether there is one or not.

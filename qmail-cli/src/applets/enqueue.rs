@@ -21,13 +21,13 @@ use qmail_queue::{
     Entry, JournalSpool, RealDisk, SplitSpool, Spool, SpoolDraft, SpoolError, Workers,
     split::Trigger,
 };
-use rustix::fs::OFlags;
 use rustix::process::{Signal, geteuid, getuid};
 use tokio::signal::unix::{self, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 
 use crate::applet::{Applet, Call, Kind};
+use crate::descriptor::is_closed;
 use crate::home::{Home, SpoolKind, extra_recipients};
 use crate::input::Input;
 use crate::privilege::{Account, AccountError, is_setuid};
@@ -91,23 +91,6 @@ fn run(call: &Call) -> ExitCode {
         Ok(Err(code)) => ExitCode::from(code),
         Err(_) => ExitCode::from(NO_MEMORY),
     }
-}
-
-/// Whether a descriptor was closed when this program was started.
-///
-/// So that no file of ours takes its place, the start of every Rust program opens `/dev/null` there, for reading and writing: a
-/// caller who means `/dev/null` gives it for the one or the other.
-fn is_closed(descriptor: impl AsFd) -> bool {
-    let is_null = || {
-        let (own, null) = (
-            rustix::fs::fstat(&descriptor)?,
-            rustix::fs::stat("/dev/null")?,
-        );
-        let flags = rustix::fs::fcntl_getfl(&descriptor)?;
-        let both = flags & OFlags::RWMODE == OFlags::RDWR;
-        Ok::<_, rustix::io::Errno>(both && own.st_rdev == null.st_rdev && own.st_ino == null.st_ino)
-    };
-    is_null().unwrap_or(true)
 }
 
 /// Who calls, by the real user id. In a home of one's own all run as the same user, whether or not the machine has the classic ones:

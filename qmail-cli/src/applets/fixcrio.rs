@@ -7,7 +7,7 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode};
 
 use crate::applet::{Applet, Call, Kind};
-use crate::interpose::Filter;
+use crate::interpose::{Filter, ReaderGone};
 use crate::{exit, interpose};
 
 pub(crate) const FIXCRIO: Applet = Applet {
@@ -49,7 +49,7 @@ fn run(call: &Call) -> ExitCode {
 }
 
 fn filter(_call: &Call) -> ExitCode {
-    interpose::filter(Fixer::default())
+    interpose::filter(Fixer::default(), ReaderGone::End)
 }
 
 /// Puts a CR before each LF that has none; what came before counts.

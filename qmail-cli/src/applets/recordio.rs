@@ -7,7 +7,7 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode};
 
 use crate::applet::{Applet, Call, Kind};
-use crate::interpose::{Direction, Filter};
+use crate::interpose::{Direction, Filter, ReaderGone};
 use crate::{exit, interpose};
 
 pub(crate) const RECORDIO: Applet = Applet {
@@ -60,12 +60,13 @@ fn filter(call: &Call) -> ExitCode {
     let [process, mark] = call.arguments.as_slice() else {
         return ExitCode::from(exit::PERMANENT);
     };
-    interpose::filter(Recorder {
+    let recorder = Recorder {
         label: format!("{} {} ", process.display(), mark.display()).into_bytes(),
         show: |line: &[u8]| {
             let _ = std::io::stderr().write_all(line);
         },
-    })
+    };
+    interpose::filter(recorder, ReaderGone::End)
 }
 
 /// Shows octets, and passes them on as they are.
