@@ -8,6 +8,8 @@
 //!
 //! A record's data is `D` NUL for a refusal, and `+NAME=VALUE` NUL for each variable. Nothing here opens a file.
 
+use std::net::Ipv6Addr;
+
 use crate::cdb::{Cdb, CdbError};
 use crate::control::suffixes;
 use crate::decimal::push_decimal;
@@ -18,8 +20,9 @@ use crate::decimal::push_decimal;
 /// not hold. Blanks at its end do not count. A comment (`#`), an empty line and a line without colon are no records.
 ///
 /// `10.1-3.` stands for `10.1.`, `10.2.` and `10.3.`; the upper end is at most 255, and a range whose ends are the wrong
-/// way round is empty. An address with `=` or `@` has no ranges: names hold hyphens. IPv6 addresses are written as TCPREMOTEIP
-/// has them, and the colons of one that stands for many count: `2001:db8::deny` is for all that begin with `2001:db8:`.
+/// way round is empty. An address with `=` or `@` has no ranges: names hold hyphens. IPv6 addresses become what TCPREMOTEIP
+/// has. Of one that stands for many the colons count, and the case is all that is mended: `2001:DB8::deny` is for all that begin with
+/// `2001:db8:`.
 ///
 /// ```
 /// use qmail_core::tcprules::records;
@@ -106,6 +109,9 @@ fn data(instructions: &[u8]) -> Result<Vec<u8>, BadRule> {
 }
 
 fn keys(address: &[u8]) -> Result<Vec<Vec<u8>>, BadRule> {
+    if let Some(key) = ipv6_key(address) {
+        return Ok(vec![key]);
+    }
     let hyphen = match memchr::memchr(b'-', address) {
         Some(hyphen) if memchr::memchr2(b'=', b'@', address).is_none() => hyphen,
         _ => return Ok(vec![address.to_vec()]),
@@ -124,6 +130,22 @@ fn keys(address: &[u8]) -> Result<Vec<Vec<u8>>, BadRule> {
             key
         })
         .collect())
+}
+
+/// The key of an IPv6 address, perhaps behind an ident answer, as TCPREMOTEIP has it, or of the beginning of one in lower case.
+fn ipv6_key(address: &[u8]) -> Option<Vec<u8>> {
+    let start = memchr::memrchr(b'@', address).map_or(0, |at| at + 1);
+    let (info, ip) = address.split_at(start);
+    let in_ipv6 = |octet: &u8| octet.is_ascii_hexdigit() || matches!(octet, b':' | b'.');
+    if memchr::memchr(b':', ip).is_none() || !ip.iter().all(in_ipv6) {
+        return None;
+    }
+    let ip = std::str::from_utf8(ip).ok()?;
+    let ip = match ip.parse::<Ipv6Addr>() {
+        Ok(whole) => whole.to_string(),
+        Err(_) => ip.to_ascii_lowercase(),
+    };
+    Some([info, ip.as_bytes()].concat())
 }
 
 /// A number; one too large to count is larger than any that matters.
@@ -299,6 +321,10 @@ mod tests {
             ("1.a-b:deny", "unable to parse this line"),
             ("2001:db8::1:deny", "2001:db8::1 D\\x00;"),
             ("2001:db8::deny", "2001:db8: D\\x00;"),
+            ("2001:DB8:0:0::A:deny", "2001:db8::a D\\x00;"),
+            ("Joe@2001:DB8:0::B:deny", "Joe@2001:db8::b D\\x00;"),
+            ("2001:DB8:5::deny", "2001:db8:5: D\\x00;"),
+            ("=2001:DB8:5::deny", "=2001:DB8:5: D\\x00;"),
             ("a:allow,A=\"b:deny", "unable to parse this line"),
             ("a:x:y", "unable to parse this line"),
             ("a:permit", "unable to parse this line"),
