@@ -171,3 +171,28 @@ fn the_table_of_names_can_be_read_by_all_whatever_the_umask() {
     assert_eq!(made.permissions().mode() & 0o777, 0o644);
     assert!(!submission.home().join("names.tmp").exists());
 }
+
+#[test]
+fn addcr_and_delcr_tell_when_their_output_is_lost() {
+    for program in ["addcr", "delcr"] {
+        for output in [">&-", "> /dev/full", "| :"] {
+            let script = format!(
+                "(head -c 1000000 /dev/zero | \"$0\" {program} {output}; echo $? >&2) 2>&1"
+            );
+            let script = match output {
+                // The shell tells of the last in a row alone.
+                "| :" => format!(
+                    "(head -c 1000000 /dev/zero | (\"$0\" {program}; echo $? >&2) | :) 2>&1"
+                ),
+                _ => script,
+            };
+            let binary = env!("CARGO_BIN_EXE_qmail-under-test");
+            let told = Command::new("sh")
+                .args(["-c", &script, binary])
+                .output()
+                .unwrap();
+            let told = String::from_utf8(told.stdout).unwrap();
+            assert!(told.ends_with("111\n"), "{program} {output}: {told}");
+        }
+    }
+}
