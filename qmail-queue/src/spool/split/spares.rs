@@ -22,7 +22,7 @@ use crate::spool::MessageId;
 const SPARES_MAX: usize = 512;
 
 /// A longer text is not kept: it would take room for a message that needs little. Nor is one whose readers hold its file open
-/// ([`super::content`]): they must not find another text in it.
+/// (`content`): they must not find another text in it.
 pub const SPARE_OCTETS_MAX: u64 = 16 * 1024;
 
 const _: () = assert!(SPARE_OCTETS_MAX <= qmail_core::CHUNK_OCTETS_MAX as u64);
