@@ -174,8 +174,11 @@ impl<M: Machine, S: AsyncRead + AsyncWrite + Unpin> Pump<M, S> {
                 && !self.machine.is_closed()
                 && let Poll::Ready(heard) = self.poll_hear(context)
             {
-                let eof = || io::ErrorKind::UnexpectedEof.into();
-                return Poll::Ready(heard.and_then(|heard| heard.then_some(()).ok_or_else(eof)));
+                if heard.is_ok_and(|heard| heard) {
+                    return Poll::Ready(Ok(()));
+                }
+                // A peer that says no more may still listen: what becomes of it is found out by sending, and by reading then.
+                self.hears = false;
             }
             let waiting = &self.transmit[self.sent..];
             match ready!(Pin::new(&mut self.stream).poll_write(context, waiting))? {
